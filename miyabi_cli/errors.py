@@ -1,0 +1,95 @@
+"""One tree of errors, raised on every floor and turned into exit codes by `app.py` alone.
+
+    MiyabiError
+    ├── UsageError               wrong flags or arguments
+    │   └── SettingsError        a settings file, a variable or a key is wrong or not trusted
+    ├── ProviderError            the model's server: its usage so far is in `usage`
+    │   ├── ProviderUnreachable  no connection, or it broke and stayed broken
+    │   ├── ProviderRefused      401, 403, 404: key, model or route
+    │   ├── ProviderOverloaded   429, 503, 5xx: gave up after the retries
+    │   ├── RequestTooLarge      the prompt does not fit the model's window
+    │   └── BrokenReply          a reply that is cut, not JSON or not of the wire's format
+    ├── RepositoryError          git, the worktree or a path in it
+    │   └── PatchConflict        a patch does not fit the files that are there
+    ├── SandboxError             no sandbox, or it failed
+    └── MachineError             disk, memory, a file that can't be read or written, a model that is not there
+
+This module imports nothing of the project but `messages`.
+"""
+
+from __future__ import annotations
+
+from miyabi_cli.messages import Usage
+
+
+class MiyabiError(Exception):
+    """An error that a user can act on: `message` is one line, `hint` says what to do."""
+
+    kind = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MiyabiError):
+    kind = "usage"
+
+
+class SettingsError(UsageError):
+    kind = "settings"
+
+
+class ProviderError(MiyabiError):
+    kind = "provider"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        usage: Usage | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.usage = usage or Usage()
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ProviderUnreachable(ProviderError):
+    kind = "provider_unreachable"
+
+
+class ProviderRefused(ProviderError):
+    kind = "provider_refused"
+
+
+class ProviderOverloaded(ProviderError):
+    kind = "provider_overloaded"
+
+
+class RequestTooLarge(ProviderError):
+    kind = "request_too_large"
+
+
+class BrokenReply(ProviderError):
+    kind = "broken_reply"
+
+
+class RepositoryError(MiyabiError):
+    kind = "repository"
+
+
+class PatchConflict(RepositoryError):
+    kind = "patch_conflict"
+
+
+class SandboxError(MiyabiError):
+    kind = "sandbox"
+
+
+class MachineError(MiyabiError):
+    kind = "machine"

@@ -1,0 +1,171 @@
+"""What happens in a run, as a tagged union of frozen data; a report shows it and the run's log keeps it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from miyabi_cli.messages import Delta, Function, Message, Reply, ToolCall, Usage
+
+Stage = Literal["before", "after", "base_copies"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    type = "run_started"
+    version: str
+    task: str
+    repository: str
+    base: str
+    provider: str
+    model: str
+    effort: str | None
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class WarningRaised:
+    type = "warning"
+    kind: str
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressMade:
+    """A step of the preparation that takes a while: `what` is for a person, and not kept in the log."""
+
+    type = "progress"
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStarted:
+    type = "check_started"
+    attempt: int
+    stage: Stage
+    name: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckEnded:
+    type = "check_ended"
+    attempt: int
+    stage: Stage
+    name: str
+    status: str
+    seconds: float
+    output: str
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    type = "attempt_started"
+    attempt: int
+    worktree: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationOpened:
+    """The head of the prompt, which stays as it is for the whole attempt."""
+
+    type = "conversation_opened"
+    attempt: int
+    messages: tuple[Message, ...]
+    functions: tuple[Function, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAdded:
+    """A word of miyabi's own to the model: a nudge, a failing check."""
+
+    type = "message_added"
+    attempt: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStreaming:
+    """A piece of a reply while it comes; not kept in the log."""
+
+    type = "reply_streaming"
+    attempt: int
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyReceived:
+    type = "reply"
+    attempt: int
+    step: int
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    type = "tool_started"
+    attempt: int
+    step: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    type = "tool_ended"
+    attempt: int
+    step: int
+    call_id: str
+    name: str
+    output: str
+    failed: bool
+    changed: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    type = "attempt_ended"
+    attempt: int
+    status: str
+    reason: str
+    steps: int
+    lines_added: int
+    lines_removed: int
+    usage: Usage
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The last event of a run: the result as its JSON Schema describes it."""
+
+    type = "result"
+    result: dict[str, Any]
+
+
+Event = (
+    RunStarted
+    | WarningRaised
+    | ProgressMade
+    | CheckStarted
+    | CheckEnded
+    | AttemptStarted
+    | ConversationOpened
+    | MessageAdded
+    | ReplyStreaming
+    | ReplyReceived
+    | ToolStarted
+    | ToolEnded
+    | AttemptEnded
+    | RunEnded
+)
+
+TRANSIENT = (ReplyStreaming, ProgressMade)
+
+
+def event_data(event: Event, *, run_id: str, time: str) -> dict[str, Any]:
+    """Return the event as the object of one JSON line: type, time (RFC 3339, UTC), run id, then its fields."""
+    return {"type": event.type, "time": time, "run_id": run_id, **dataclasses.asdict(event)}

@@ -1,0 +1,77 @@
+"""A server's refusal, read into one of the project's errors."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import httpx
+
+from miyabi_cli.errors import (
+    ProviderError,
+    ProviderOverloaded,
+    ProviderRefused,
+    ProviderUnreachable,
+    RequestTooLarge,
+)
+from miyabi_cli.llm.retry import RETRIED_STATUS, retry_after
+
+TOO_LARGE = re.compile(
+    r"maximum (context|model) length|context_length_exceeded|context (size|length|window)|prompt is longer|too large",
+    re.IGNORECASE,
+)
+
+
+def refusal(response: httpx.Response, body: bytes, *, provider: str) -> ProviderError:
+    """Return the error for a reply whose status is not 200; its message carries the server's own words."""
+    said = server_message(body)
+    status = response.status_code
+    message = f"{provider} answered {status}" + (f": {said}" if said else "")
+    wait = retry_after(response.headers.get("retry-after"))
+    if status == 413 or (status == 400 and TOO_LARGE.search(said)):
+        return RequestTooLarge(message, hint="use a model with a larger window, or a smaller task", status=status)
+    if status in RETRIED_STATUS:
+        hint = f"the server asks to wait {wait:.0f} s" if wait else "the server is busy or broken; try again later"
+        return ProviderOverloaded(message, hint=hint, status=status, retry_after=wait)
+    return ProviderRefused(message, hint=_hint(status, provider), status=status)
+
+
+def _hint(status: int, provider: str) -> str | None:
+    if status in (401, 403):
+        return f"set the key: llm.{provider}.api_key in the settings, or the environment variable of that server"
+    if status == 404:
+        return f"check --endpoint and --model, or llm.{provider} in the settings"
+    if 300 <= status < 400:
+        return "the server redirects; give its final address as the endpoint"
+    return None
+
+
+def server_message(body: bytes) -> str:
+    """Return a server's words on one line of 300 characters: `{"error": {"message"}}`, a string, or the text."""
+    text = body.decode("utf-8", "replace")
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return _one_line(re.sub(r"<[^>]*>", " ", text))
+    error = data.get("error", data) if isinstance(data, dict) else data
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail") or error
+    return _one_line(error if isinstance(error, str) else json.dumps(error))
+
+
+def connection_error(error: httpx.TransportError, *, endpoint: str, provider: str) -> ProviderError:
+    """Return the error for a request that got no reply, or half of one."""
+    if isinstance(error, httpx.ReadTimeout):
+        hint = "raise llm.timeout, or look at the server's load"
+        return ProviderUnreachable(f"{provider} at {endpoint} sent nothing for too long", hint=hint)
+    unconnected = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+    what = "can't be reached" if unconnected else "broke the connection"
+    detail = _one_line(str(error)) or type(error).__name__
+    return ProviderUnreachable(
+        f"{provider} at {endpoint} {what}: {detail}", hint="is the server running, and is --endpoint right?"
+    )
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else line[:297] + "..."

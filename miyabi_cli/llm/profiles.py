@@ -1,0 +1,55 @@
+"""What is known of each model: what it can do, how it is best sampled, and how it edits best.
+
+How a model edits best is found by measuring: the figures are in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from miyabi_cli.llm.provider import Capabilities
+
+Editing = Literal["apply_patch", "rewrite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One model, or family of models.
+
+    `window`: tokens of prompt, thought and answer together. `thinks`: takes a reasoning effort.
+    `thought_field`: the server's name for the thought that is sent back ("": it is not).
+    `editing`: `apply_patch` explores by tools and patches; `rewrite` is shown the code and writes it anew.
+    `attempts`: how many tries a run makes where the user names no number.
+    """
+
+    pattern: str
+    window: int = 131_072
+    capabilities: Capabilities = Capabilities(tools=True, schema=True)  # noqa: RUF009 - frozen
+    editing: Editing = "apply_patch"
+    temperature: float | None = None
+    top_p: float | None = None
+    thinks: bool = False
+    thought_field: str = "reasoning"
+    attempts: int = 1
+
+
+PROFILES = (
+    Profile(r"gpt-oss", temperature=1.0, top_p=1.0, thinks=True),
+    Profile(
+        r"qwen2\.5-coder-(0\.5|1\.5|3)b",
+        window=16_384,
+        capabilities=Capabilities(tools=False, schema=True),
+        editing="rewrite",
+        thought_field="",
+        attempts=4,
+    ),
+    Profile(r"smollm2", window=8_192, capabilities=Capabilities(tools=False, schema=True), editing="rewrite"),
+    Profile(r""),
+)
+
+
+def profile_of(model: str) -> Profile:
+    """Return the first profile whose pattern is in the model's name, in any case; the last one fits every name."""
+    return next(profile for profile in PROFILES if re.search(profile.pattern, model, re.IGNORECASE))

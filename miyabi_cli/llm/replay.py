@@ -1,0 +1,120 @@
+"""Recorded replies, played again: for tests, and for looking at a run again without a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from miyabi_cli.errors import BrokenReply, MachineError, ProviderError
+from miyabi_cli.llm.calling import call_function, last_reply
+from miyabi_cli.llm.profiles import Profile, profile_of
+from miyabi_cli.llm.provider import Capabilities
+from miyabi_cli.messages import (
+    SERVERS_CHOICE,
+    Delta,
+    Function,
+    LLMRequest,
+    LLMResponse,
+    Message,
+    Reply,
+    Sampling,
+    Timing,
+    ToolCall,
+    Usage,
+)
+
+
+class Replay:
+    """A `Provider` that gives the replies of a file, in their order, and raises ProviderError after the last.
+
+    The file is a run's `events.jsonl` (its `reply` events are taken), or one reply a line:
+    `{"text", "thought", "tool_calls": [{"id", "name", "arguments"}], "finish_reason", "usage"}`, each key optional.
+    """
+
+    def __init__(self, file: Path, model: str = "replay", *, profile: Profile | None = None) -> None:
+        self.name = "replay"
+        self.model_name = model
+        self.profile = profile or profile_of(model)
+        self._replies: Iterator[Reply] = iter(read_replies(file))
+
+    @property
+    def max_tokens(self) -> int:
+        return self.profile.window
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.profile.capabilities
+
+    async def generate(self, request: LLMRequest) -> LLMResponse:
+        reply = await last_reply(self.chat([Message("user", request.prompt)]))
+        return LLMResponse(reply.text, reply.usage.output_tokens, reply.finish_reason, reply.usage)
+
+    async def chat(
+        self,
+        messages: Sequence[Message],  # noqa: ARG002 - what is played does not depend on what is asked
+        functions: Sequence[Function] = (),  # noqa: ARG002
+        sampling: Sampling = SERVERS_CHOICE,  # noqa: ARG002
+        schema: Mapping[str, Any] | None = None,  # noqa: ARG002
+        stop: Sequence[str] = (),  # noqa: ARG002
+    ) -> AsyncIterator[Delta | Reply]:
+        reply = next(self._replies, None)
+        if reply is None:
+            raise ProviderError(
+                "the recording has no more replies", hint="the run went another way than the recorded one"
+            )
+        yield Delta(reply.text, reply.thought, "".join(call.name + call.arguments for call in reply.tool_calls))
+        yield reply
+
+    async def call_function(
+        self, function: Function, messages: Sequence[Message], sampling: Sampling = SERVERS_CHOICE
+    ) -> dict[str, Any]:
+        return await call_function(self, function, messages, sampling)
+
+    async def close(self) -> None:
+        return None
+
+
+def read_replies(file: Path) -> list[Reply]:
+    """Read a recording. A torn last line, as a killed run leaves, is passed over.
+
+    Raises MachineError where the file can't be read, BrokenReply where a line is no reply.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise MachineError(f"can't read the recording {file}: {error.strerror}") from None
+    last = max((number for number, line in enumerate(lines, 1) if line.strip()), default=0)
+    replies = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+            if "type" not in data or data["type"] == "reply":
+                replies.append(reply_of(data.get("reply", data)))
+        except (ValueError, TypeError, AttributeError, KeyError):
+            if number < last:
+                raise BrokenReply(f"{file}, line {number} is not a recorded reply") from None
+    return replies
+
+
+def reply_of(data: Mapping[str, Any]) -> Reply:
+    """Return a reply from its JSON object, as `dataclasses.asdict` writes it. Raises TypeError, KeyError."""
+    calls = tuple(
+        ToolCall(str(call.get("id") or f"call_{index}"), call["name"], _json_text(call.get("arguments", "{}")))
+        for index, call in enumerate(data.get("tool_calls") or ())
+    )
+    return Reply(
+        text=data.get("text") or "",
+        thought=data.get("thought") or "",
+        tool_calls=calls,
+        usage=Usage(**(data.get("usage") or {"requests": 1})),
+        finish_reason=data.get("finish_reason") or ("tool_calls" if calls else "stop"),
+        timing=Timing(**(data.get("timing") or {})),
+    )
+
+
+def _json_text(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)

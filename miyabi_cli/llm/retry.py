@@ -1,0 +1,78 @@
+"""When to ask a server again, and how long to wait before."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from miyabi_cli.errors import BrokenReply, ProviderError, ProviderOverloaded, ProviderUnreachable
+from miyabi_cli.messages import Delta, Reply, Usage
+
+RETRIED_STATUS = frozenset({408, 409, 429, 498, 500, 502, 503, 504})
+
+Stream = Callable[[], AsyncIterator[Delta | Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often and how patiently: waits in seconds; `sleep` and `jitter` (0 to 1) are there for tests."""
+
+    attempts: int = 4
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+    sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep)
+    jitter: Callable[[], float] = field(default=random.random)
+
+    def wait(self, attempt: int, error: ProviderError) -> float | None:
+        """Return the seconds to wait after failed attempt `attempt` (from 1), or None to give up.
+
+        A server's Retry-After is obeyed up to `longest_wait`; past that, waiting in silence helps nobody.
+        """
+        if attempt >= self.attempts or not isinstance(error, (ProviderUnreachable, ProviderOverloaded, BrokenReply)):
+            return None
+        if error.retry_after is not None:
+            return error.retry_after if error.retry_after <= self.longest_wait else None
+        backoff = min(self.first_wait * 2.0 ** (attempt - 1), self.longest_wait)
+        return backoff * (0.5 + self.jitter() / 2)
+
+
+async def stream_again(stream: Stream, retries: Retries) -> AsyncIterator[Delta | Reply]:
+    """Yield a stream; where it breaks, throw the partial reply away and ask again.
+
+    Safe because no tool runs before a reply is whole. Deltas of a broken try have been yielded: they are
+    for the eye alone. Raises the last try's `ProviderError`, with the usage of all tries.
+    """
+    spent = Usage()
+    for attempt in range(1, retries.attempts + 1):
+        try:
+            async for piece in stream():
+                yield replace(piece, usage=piece.usage + spent) if isinstance(piece, Reply) else piece
+            return
+        except ProviderError as error:
+            spent += error.usage
+            seconds = retries.wait(attempt, error)
+            if seconds is None:
+                error.usage = spent
+                raise
+        await retries.sleep(seconds)
+
+
+def retry_after(header: str | None, now: datetime | None = None) -> float | None:
+    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3). None where there is none."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        then = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())

@@ -1,0 +1,132 @@
+"""What is said to a model and what comes back: plain frozen data, no imports of the project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+Effort = Literal["low", "medium", "high"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and money; `cost_usd` is None where a price is not known."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        known = self.cost_usd is not None and other.cost_usd is not None
+        return Usage(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            (self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish to run a tool; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation.
+
+    `thought` and `tool_calls` belong to the assistant; `tool_call_id` and `tool_name` to a tool's result.
+    """
+
+    role: Role
+    content: str
+    thought: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that a model may call; `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample; None leaves the choice to the server."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    effort: Effort | None = None
+    seed: int | None = None
+
+
+SERVERS_CHOICE = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed reply."""
+
+    text: str = ""
+    thought: str = ""
+    tool_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds from the request's first byte to the first delta and to the end of the reply."""
+
+    first_token: float | None = None
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply; `finish_reason` is the server's word: stop, length, tool_calls…"""
+
+    text: str
+    thought: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str = "stop"
+    timing: Timing = field(default_factory=Timing)
+
+    def message(self) -> Message:
+        """Return the reply as it stands in the history."""
+        return Message("assistant", self.text, thought=self.thought, tool_calls=self.tool_calls)
+
+
+@dataclass(frozen=True, slots=True)
+class LLMRequest:
+    """A single prompt: temperature 0 to 2, `max_tokens` of answer, effort of thought."""
+
+    prompt: str
+    temperature: float | None = None
+    max_tokens: int | None = None
+    effort: Effort | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LLMResponse:
+    """The answer to an `LLMRequest`."""
+
+    text: str
+    tokens_used: int
+    finish_reason: str
+    usage: Usage = field(default_factory=Usage)

@@ -1,0 +1,136 @@
+"""The directory that every run leaves: its events, its patch, its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any
+
+from miyabi_cli.errors import MachineError, UsageError
+from miyabi_cli.events import TRANSIENT, Event, RunEnded, ToolStarted, event_data
+from miyabi_cli.places import data_dir
+
+EVENTS = "events.jsonl"
+RESULT = "result.json"
+PATCH = "patch.diff"
+SYNCED = (ToolStarted, RunEnded)
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """Return an id that sorts by time, such as `20261122-143501-7f3a9c`."""
+    return f"{now or datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+class RunLog:
+    """Writes one run's directory. Raises MachineError where the disk does not take it."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.directory = data_dir("runs", run_id)
+        self._file: BufferedWriter = (self.directory / EVENTS).open("ab")
+
+    def write(self, event: Event) -> dict[str, Any]:
+        """Append an event, and return it as data. A tool's start is on the disk before this returns."""
+        data = event_data(event, run_id=self.run_id, time=_now())
+        if isinstance(event, TRANSIENT):
+            return data
+        try:
+            self._file.write(json.dumps(data, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+            if isinstance(event, SYNCED):
+                os.fdatasync(self._file.fileno())
+        except OSError as error:
+            raise MachineError(f"can't write the run's log in {self.directory}: {error.strerror}") from None
+        return data
+
+    def keep(self, name: str, content: bytes) -> Path:
+        """Write a file of the run's directory whole, or leave the old one as it is."""
+        path = self.directory / name
+        temporary = path.with_suffix(".tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise MachineError(f"can't write {path}: {error.strerror}") from None
+        return path
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as it lies on the disk; `status` is "running or killed" where there is no result."""
+
+    run_id: str
+    directory: Path
+    task: str
+    repository: str
+    status: str
+    result: dict[str, Any] | None
+
+
+def list_runs() -> list[Run]:
+    """Return all runs, the newest first."""
+    folders = sorted((path for path in data_dir("runs").iterdir() if path.is_dir()), reverse=True)
+    return [_load(folder) for folder in folders]
+
+
+def find_run(name: str) -> Run:
+    """Return a run by its id, by a beginning or an end of it that only it has, or the newest by `last`."""
+    runs = [path for path in data_dir("runs").iterdir() if path.is_dir()]
+    if name == "last":
+        found = sorted(runs)[-1:]
+    else:
+        found = [path for path in runs if path.name == name] or [
+            path for path in runs if name and (path.name.startswith(name) or path.name.endswith(name))
+        ]
+    if len(found) != 1:
+        problem = "is not one run but several" if found else "is no run"
+        raise UsageError(f"{name!r} {problem}", hint="miyabi runs list shows them")
+    return _load(found[0])
+
+
+def read_log(directory: Path) -> Iterator[dict[str, Any]]:
+    """Yield a run's events. A torn line, as a killed run leaves at the end, is passed over."""
+    try:
+        with (directory / EVENTS).open("rb") as file:
+            for line in file:
+                try:
+                    data = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(data, dict):
+                    yield data
+    except OSError:
+        return
+
+
+def remove_run(run: Run) -> None:
+    """Delete a run's directory."""
+    shutil.rmtree(run.directory, ignore_errors=True)
+
+
+def _load(directory: Path) -> Run:
+    first = next((data for data in read_log(directory) if data.get("type") == "run_started"), {})
+    try:
+        result = json.loads((directory / RESULT).read_bytes())
+    except (OSError, ValueError):
+        result = None
+    status = result["status"] if isinstance(result, dict) and "status" in result else "running or killed"
+    return Run(directory.name, directory, str(first.get("task", "")), str(first.get("repository", "")), status, result)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
