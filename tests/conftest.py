@@ -1,0 +1,112 @@
+"""What every test has at hand: the real CLI, and real git repositories."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PYTHON = sys.executable
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Miyabi = Callable[..., Ran]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home directory of the test's own."""
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def environment(home: Path) -> dict[str, str]:
+    """The environment of a user who has nothing set up but a name, and the interpreter of the tests on PATH."""
+    kept = {name: os.environ[name] for name in ("LANG", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
+    return {
+        **kept,
+        "PATH": f"{Path(PYTHON).parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "MIYABI_DATA_DIR": str(home / "data"),
+        "MIYABI_CACHE_DIR": str(home / "cache"),
+        "MIYABI_CONFIG_DIR": str(home / "config"),
+        "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "PYTHONWARNINGS": "error",
+    }
+
+
+@pytest.fixture
+def miyabi(environment: dict[str, str], tmp_path: Path) -> Miyabi:
+    """Run the real CLI in a process of its own."""
+
+    def run(
+        *arguments: str,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120,
+    ) -> Ran:
+        done = subprocess.run(
+            [PYTHON, "-m", "miyabi_cli", *arguments],
+            cwd=cwd or tmp_path,
+            env={**environment, "PYTHONPATH": str(ROOT), **(env or {})},
+            input=stdin,
+            stdin=None if stdin is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def git(environment: dict[str, str]) -> Callable[..., str]:
+    """Run git as the user would."""
+    Path(environment["GIT_CONFIG_GLOBAL"]).write_text(
+        "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n"
+    )
+
+    def run(*arguments: str, cwd: Path, check: bool = True) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 or not check, f"git {arguments}: {done.stderr}"
+        return done.stdout.strip()
+
+    return run
+
+
+@pytest.fixture
+def repository(tmp_path: Path, git: Callable[..., str]) -> Path:
+    """A small repository with a bug in `add` that one of its two tests shows."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "calc.py").write_text('"""Sums."""\n\n\ndef add(a, b):\n    return a - b\n\n\ndef double(a):\n    return a * 2\n')
+    (root / "test_calc.py").write_text(
+        "from calc import add, double\n\n\ndef test_add():\n    assert add(2, 3) == 5\n\n\n"
+        "def test_double():\n    assert double(4) == 8\n"
+    )
+    git("init", "-q", cwd=root)
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "start", cwd=root)
+    return root

@@ -1,0 +1,63 @@
+"""What is generated from the settings' schema is what lies in the repository, and says all of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from miyabi_cli.settings import known_keys
+from miyabi_cli.settings_reference import CONDITIONS, REFERENCE_FILE, SCHEMA_FILE, settings_reference, settings_schema
+from miyabi_cli.trust import HARMLESS
+from tests.test_sources import SAMPLE
+
+ROOT = Path(__file__).parent.parent
+WRITE = "run: python -m miyabi_cli.settings_reference"
+
+
+def test_the_reference_is_what_the_schema_says() -> None:
+    assert (ROOT / REFERENCE_FILE).read_text(encoding="utf-8") == settings_reference(), WRITE
+
+
+def test_the_json_schema_is_what_the_schema_says() -> None:
+    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json.loads(settings_schema()), WRITE
+
+
+def test_every_key_has_a_row_with_a_meaning() -> None:
+    rows = [line.split(" | ") for line in settings_reference().splitlines() if line.startswith("| `")]
+    names = [row[0].strip("| `") for row in rows]
+    for path, field in known_keys():
+        assert path[-1] in names
+        assert field.description, path
+    assert all(row[-1].strip(" |") for row in rows)
+
+
+def test_conditions_are_those_of_keys_that_are_judged_by_value() -> None:
+    by_value = {key for key, judge in HARMLESS.items() if judge.__name__ != "_always"}
+    assert set(CONDITIONS) == by_value
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (SAMPLE, None),
+        ("llm: {ollama: {keep_alive: -1}}", None),
+        ("llm: {ollama: {keep_alive: 1h30m}}", None),
+        ("llm: {ollama: {keep_alive: soon}}", ["llm", "ollama", "keep_alive"]),
+        ("llm: {provder: groq}", ["llm"]),
+        ("llm: {provider: grok}", ["llm", "provider"]),
+        ("limits: {steps: 0}", ["limits", "steps"]),
+        ("llm: {default_temperature: 3}", ["llm", "default_temperature"]),
+        ("checks: [{name: a}]", ["checks", 0]),
+    ],
+)
+def test_editors_get_a_schema_that_tells_right_from_wrong(text: str, path: list[Any] | None) -> None:
+    schema = json.loads(settings_schema())
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    errors = list(validator.iter_errors(yaml.safe_load(text)))
+    assert [list(error.absolute_path) for error in errors] == ([] if path is None else [path])
