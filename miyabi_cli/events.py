@@ -22,6 +22,7 @@ class RunStarted:
     model: str
     effort: str | None
     sandbox: str
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ Event = (
     | RunEnded
 )
 
+# For the eye alone: neither in the log nor in a JSON line.
 TRANSIENT = (ReplyStreaming, ProgressMade)
 
 

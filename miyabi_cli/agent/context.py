@@ -43,7 +43,15 @@ class Context:
 
 
 def read_context(
-    task: Task, root: Root, paths: Sequence[str], *, folder: str, map_limit: int, read_limit: int = FILE_LIMIT
+    task: Task,
+    root: Root,
+    paths: Sequence[str],
+    *,
+    folder: str,
+    map_limit: int,
+    checks: tuple[tuple[str, str, str], ...] = (),
+    failures: str = "",
+    read_limit: int = FILE_LIMIT,
 ) -> Context:
     """Gather a context from the worktree at `root`, whose files are `paths`.
 
@@ -55,6 +63,8 @@ def read_context(
         execution_context=_read(root, CONTEXT_FILE, read_limit),
         instructions=_instructions(root, folder, read_limit),
         map=repository_map(paths, limit=map_limit),
+        checks=checks,
+        failures=failures,
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from miyabi_cli.agent.actions import Actions
 from miyabi_cli.agent.allowance import Allowance
-from miyabi_cli.errors import BrokenReply, ProviderError
-from miyabi_cli.events import Event, MessageAdded, ReplyReceived, ReplyStreaming, ToolEnded, ToolStarted
+from miyabi_cli.agent.asking import Question, ask_model
+from miyabi_cli.events import Event, MessageAdded, ReplyReceived, ToolEnded, ToolStarted
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import SERVERS_CHOICE, Message, Reply, Sampling, ToolCall
 
@@ -66,7 +66,7 @@ class Agent:
         self.messages.append(message)
         return MessageAdded(self.attempt, message)
 
-    async def turn(self) -> AsyncIterator[Event]:
+    async def turn(self) -> AsyncGenerator[Event, None]:
         """Go on until the model answers without a tool call, or a limit is reached.
 
         `ToolStarted` is yielded before the tool runs: whoever keeps a log has it on disk by then.
@@ -75,9 +75,13 @@ class Agent:
             if limit := self.allowance.reached(self.steps):
                 self.ending, self.reason = "limit", limit
                 return
-            async for event in self._ask():
-                yield event
-            reply = self._reply
+            async for piece in ask_model(
+                self.provider, self.messages, self._question(), allowance=self.allowance, attempt=self.attempt
+            ):
+                if isinstance(piece, Reply):
+                    reply = piece
+                else:
+                    yield piece
             self.steps += 1
             yield ReplyReceived(self.attempt, self.steps, reply)
             if problem := self._problem(reply):
@@ -100,25 +104,8 @@ class Agent:
             if self.ending == "stuck":
                 return
 
-    _reply: Reply = field(default_factory=lambda: Reply(""))
-
-    async def _ask(self) -> AsyncIterator[Event]:
-        """Send the conversation; leave the whole reply in `_reply`."""
-        pieces = self.provider.chat(self.messages, self.actions.offered, self.sampling, self.actions.schema)
-        reply: Reply | None = None
-        try:
-            async for piece in pieces:
-                if isinstance(piece, Reply):
-                    reply = piece
-                else:
-                    yield ReplyStreaming(self.attempt, piece)
-        except ProviderError as error:
-            self.allowance.spend(error.usage)
-            raise
-        if reply is None:
-            raise BrokenReply(f"{self.provider.name} sent no reply")
-        self._reply = reply
-        self.allowance.spend(reply.usage)
+    def _question(self) -> Question:
+        return Question(self.sampling, self.actions.offered, self.actions.schema)
 
     def _problem(self, reply: Reply) -> str:
         """Say what is wrong with a reply that can be neither run nor taken for an answer; "" where nothing is.

@@ -21,7 +21,8 @@ class Profile:
     `window`: tokens of prompt, thought and answer together. `thinks`: takes a reasoning effort.
     `thought_field`: the server's name for the thought that is sent back ("": it is not).
     `editing`: `apply_patch` explores by tools and patches; `rewrite` is shown the code and writes it anew.
-    `attempts`: how many tries a run makes where the user names no number.
+    `attempts`: how many tries a run makes where the user names no number. `mending_rounds`: how often in one attempt
+    the model is told what fails with its patch.
     """
 
     pattern: str
@@ -33,6 +34,7 @@ class Profile:
     thinks: bool = False
     thought_field: str = "reasoning"
     attempts: int = 1
+    mending_rounds: int = 3
 
 
 PROFILES = (
@@ -44,6 +46,7 @@ PROFILES = (
         editing="rewrite",
         thought_field="",
         attempts=4,
+        mending_rounds=0,
     ),
     Profile(r"smollm2", window=8_192, capabilities=Capabilities(tools=False, schema=True), editing="rewrite"),
     Profile(r""),

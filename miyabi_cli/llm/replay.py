@@ -31,13 +31,15 @@ class Replay:
 
     The file is a run's `events.jsonl` (its `reply` events are taken), or one reply a line:
     `{"text", "thought", "tool_calls": [{"id", "name", "arguments"}], "finish_reason", "usage"}`, each key optional.
+    `model` None: the model that the log names, since what a model can do decides how its replies are read.
     """
 
-    def __init__(self, file: Path, model: str = "replay", *, profile: Profile | None = None) -> None:
+    def __init__(self, file: Path, model: str | None = None, *, profile: Profile | None = None) -> None:
+        lines = read_lines(file)
         self.name = "replay"
-        self.model_name = model
-        self.profile = profile or profile_of(model)
-        self._replies: Iterator[Reply] = iter(read_replies(file))
+        self.model_name = model or recorded_model(lines) or "replay"
+        self.profile = profile or profile_of(self.model_name)
+        self._replies: Iterator[Reply] = iter(replies_of(lines))
 
     @property
     def max_tokens(self) -> int:
@@ -76,27 +78,43 @@ class Replay:
         return None
 
 
-def read_replies(file: Path) -> list[Reply]:
-    """Read a recording. A torn last line, as a killed run leaves, is passed over.
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Read a recording's lines. A torn last line, as a killed run leaves, is passed over.
 
-    Raises MachineError where the file can't be read, BrokenReply where a line is no reply.
+    Raises MachineError where the file can't be read, BrokenReply where a line is no JSON object.
     """
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = [line for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()]
     except OSError as error:
         raise MachineError(f"can't read the recording {file}: {error.strerror}") from None
-    last = max((number for number, line in enumerate(lines, 1) if line.strip()), default=0)
-    replies = []
+    objects: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
         try:
-            data = json.loads(line)
-            if "type" not in data or data["type"] == "reply":
-                replies.append(reply_of(data.get("reply", data)))
-        except (ValueError, TypeError, AttributeError, KeyError):
-            if number < last:
-                raise BrokenReply(f"{file}, line {number} is not a recorded reply") from None
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            objects.append(value)
+        elif number < len(lines):
+            raise BrokenReply(f"{file}, line {number} is not a recorded reply")
+    return objects
+
+
+def recorded_model(lines: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the model that a run's log names."""
+    started = next((line for line in lines if line.get("type") == "run_started"), {})
+    return started.get("model")
+
+
+def replies_of(lines: Sequence[Mapping[str, Any]]) -> list[Reply]:
+    """Return the replies of a recording in their order. Raises BrokenReply for one that is none."""
+    replies = []
+    for line in lines:
+        if line.get("type", "reply") == "reply":
+            try:
+                replies.append(reply_of(line.get("reply", line)))
+            except (TypeError, AttributeError, KeyError):
+                raise BrokenReply(f"not a recorded reply: {str(line)[:100]}") from None
     return replies
 
 

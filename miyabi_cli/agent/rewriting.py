@@ -1,0 +1,149 @@
+"""The agent for small models: it shows the code that matters and takes it back rewritten, without tools.
+
+A model of 1.5 billion parameters neither explores a repository nor writes patches that apply; shown a function and
+what fails, it writes the function anew. Figures: docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from miyabi_cli.agent.allowance import Allowance
+from miyabi_cli.agent.asking import Question, ask_model
+from miyabi_cli.agent.definitions import CodeRefused, replace_definitions, trimmed_code
+from miyabi_cli.agent.focus import Excerpt
+from miyabi_cli.agent.loop import Ending
+from miyabi_cli.errors import RepositoryError
+from miyabi_cli.events import Event, MessageAdded, ReplyReceived, ToolEnded, ToolStarted
+from miyabi_cli.llm.provider import Provider
+from miyabi_cli.messages import SERVERS_CHOICE, Message, Reply, Sampling, ToolCall
+from miyabi_cli.workspace.paths import Root
+
+REWRITE = "rewrite"
+STOP = ("\n```\n",)
+BAD_REPLIES_ENDED = 2
+FENCE = re.compile(r"```[\w+.-]*[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Rewriter:
+    """One conversation about some excerpts; the same handles as `loop.Agent`."""
+
+    provider: Provider
+    root: Root
+    excerpts: tuple[Excerpt, ...]
+    allowance: Allowance
+    messages: list[Message]
+    sampling: Sampling = SERVERS_CHOICE
+    attempt: int = 1
+    steps: int = 0
+    ending: Ending = "answered"
+    reason: str = ""
+    answer: str = ""
+    _bad_replies: int = field(default=0)
+
+    def tell(self, text: str) -> MessageAdded:
+        """Say something to the model."""
+        message = Message("user", text)
+        self.messages.append(message)
+        return MessageAdded(self.attempt, message)
+
+    async def turn(self) -> AsyncGenerator[Event, None]:
+        """Ask for the code and put it in its place; a reply that has none is answered once with what is wrong."""
+        while True:
+            if limit := self.allowance.reached(self.steps):
+                self.ending, self.reason = "limit", limit
+                return
+            question = Question(self.sampling, stop=STOP)
+            async for piece in ask_model(
+                self.provider, self.messages, question, allowance=self.allowance, attempt=self.attempt
+            ):
+                if isinstance(piece, Reply):
+                    reply = piece
+                else:
+                    yield piece
+            self.steps += 1
+            yield ReplyReceived(self.attempt, self.steps, reply)
+            self.messages.append(reply.message())
+            call = ToolCall(f"{REWRITE}_{self.steps}", REWRITE, json.dumps({"code": _longest_fence(reply.text)}))
+            yield ToolStarted(self.attempt, self.steps, call)
+            ended = self._rewrite(call, reply.text)
+            yield ended
+            if not ended.failed:
+                self.ending, self.answer = "answered", ended.output
+                return
+            self._bad_replies += 1
+            if self._bad_replies >= BAD_REPLIES_ENDED:
+                self.ending, self.reason = "stuck", ended.output
+                return
+            yield self.tell(f"That can't be used: {ended.output}. Reply with only the whole corrected function.")
+
+    def _rewrite(self, call: ToolCall, text: str) -> ToolEnded:
+        started = time.perf_counter()
+        changed: tuple[str, ...] = ()
+        try:
+            changed = self._apply(_fences(text))
+            output, failed = f"rewrote {', '.join(changed)}", False
+        except (CodeRefused, RepositoryError) as error:
+            output, failed = str(error), True
+        seconds = round(time.perf_counter() - started, 3)
+        return ToolEnded(self.attempt, self.steps, call.id, call.name, output, failed, changed, seconds)
+
+    def _apply(self, fences: Sequence[str]) -> tuple[str, ...]:
+        """Put the longest usable code into the file it belongs to; return the files that changed."""
+        problem: CodeRefused | None = None
+        for code in sorted(fences, key=lambda fence: -len(fence)):
+            for excerpt in self.excerpts:
+                try:
+                    if self._replace(excerpt, code):
+                        return (excerpt.path,)
+                    problem = CodeRefused("the code is the same as before")
+                except CodeRefused as error:
+                    problem = problem or error
+        raise problem or CodeRefused("there is no code in the reply")
+
+    def _replace(self, excerpt: Excerpt, code: str) -> bool:
+        """Rewrite one file; say whether it is another now."""
+        data = self.root.read(excerpt.path)
+        old = data.decode("utf-8", "surrogateescape")
+        if PurePosixPath(excerpt.path).suffix == ".py":
+            new = replace_definitions(old, trimmed_code(code), excerpt.names)
+        elif excerpt.whole:
+            new = code.rstrip("\n") + "\n"
+        else:
+            raise CodeRefused(f"{excerpt.path} was not shown whole")
+        if new == old:
+            return False
+        self.root.write(excerpt.path, new.encode("utf-8", "surrogateescape"))
+        return True
+
+
+def rewriting_prompt(task: str, excerpts: Sequence[Excerpt], failures: str) -> str:
+    """Return the one message of a rewriting conversation: the code first, so that a cached prefix serves each try."""
+    shown = "\n\n".join(f"{excerpt.path}:\n```{_language(excerpt.path)}\n{excerpt.text}\n```" for excerpt in excerpts)
+    parts = [task.strip(), shown]
+    if failures.strip():
+        parts.append(f"The checks fail:\n```\n{failures.strip()}\n```")
+    names = [name for excerpt in excerpts for name in excerpt.names]
+    what = f"function `{names[0]}`" if len(names) == 1 else "function that is to be changed"
+    parts.append(f"Fix the bug. Reply with only the whole corrected {what} in one ```python block.")
+    return "\n\n".join(parts)
+
+
+def _language(path: str) -> str:
+    return {".py": "python", ".js": "javascript", ".rs": "rust", ".go": "go"}.get(PurePosixPath(path).suffix, "")
+
+
+def _fences(text: str) -> list[str]:
+    """Return the code of a reply: each fence (the last may have lost its end), or all of it where there is none."""
+    found = [match.strip("\n") for match in FENCE.findall(text)]
+    return [code for code in found if code.strip()] or ([text] if text.strip() else [])
+
+
+def _longest_fence(text: str) -> str:
+    return max(_fences(text), key=len, default="")

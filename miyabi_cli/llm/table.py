@@ -1,0 +1,116 @@
+"""The providers by name, and opening one from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from miyabi_cli.errors import MachineError, ProviderUnreachable, SettingsError
+
+if TYPE_CHECKING:
+    from miyabi_cli.llm.provider import Provider
+    from miyabi_cli.settings import Settings
+
+PROBE_SECONDS = 0.5
+
+Progress = Callable[[str], None]
+Opener = Callable[["Settings", Progress], Awaitable["Provider"]]
+
+
+async def open_provider(settings: Settings, progress: Progress) -> Provider:
+    """Return the provider that the settings name; `auto` takes the first that is there.
+
+    `progress` hears of what takes a while, such as a model that is loaded. Raises ProviderError, SettingsError,
+    MachineError.
+    """
+    name: str = settings.llm.provider
+    if name == "auto":
+        name = await choose(settings)
+    if settings.llm.local_only and not _is_local(settings, name):
+        hint = "choose a server on this machine, or set llm.local_only to false"
+        raise SettingsError(f"llm.local_only is set, and the provider {name} is not on this machine", hint=hint)
+    return await OPENERS[name](settings, progress)
+
+
+async def choose(settings: Settings) -> str:
+    """Return the first that answers of vLLM, Groq (with a key) and embedded."""
+    llm = settings.llm
+    if await _listens(llm.vllm.endpoint):
+        return "vllm"
+    if llm.groq.api_key and not llm.local_only:
+        return "groq"
+    from miyabi_cli.llm.models import find_model
+
+    try:
+        find_model(llm.embedded.model)
+    except MachineError:
+        hint = "name a server by --endpoint, set GROQ_API_KEY, or get a small model for this machine: miyabi model pull"
+        raise ProviderUnreachable("no model's server was found", hint=hint) from None
+    return "embedded"
+
+
+async def _listens(endpoint: str) -> bool:
+    """Say whether somebody takes connections at an address; nothing is sent."""
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _is_local(settings: Settings, name: str) -> bool:
+    from miyabi_cli.llm.http import is_loopback
+
+    if name in ("embedded", "replay"):
+        return True
+    return is_loopback(getattr(settings.llm, name).endpoint)
+
+
+def _chat_completions(name: str) -> Opener:
+    async def opened(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
+        from miyabi_cli.llm.openai import ChatCompletions
+
+        section: Any = getattr(settings.llm, name)
+        if not section.model:
+            hint = f"--model, or llm.{name}.model in the settings"
+            raise SettingsError(f"the provider {name} needs a model's name", hint=hint)
+        key = section.api_key.get_secret_value() if section.api_key else None
+        return ChatCompletions(section.endpoint, section.model, key=key, name=name, idle=settings.llm.timeout)
+
+    return opened
+
+
+async def _embedded(settings: Settings, progress: Progress) -> Provider:
+    from miyabi_cli.llm.embedded import open_embedded
+
+    return await open_embedded(settings.llm.embedded, idle=settings.llm.timeout, progress=progress)
+
+
+async def _replay(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001
+    from miyabi_cli.llm.replay import Replay
+
+    if settings.llm.replay.file is None:
+        raise SettingsError("the provider replay needs a recording", hint="--model FILE, or llm.replay.file")
+    return Replay(settings.llm.replay.file)
+
+
+async def _not_yet(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001
+    # Ollama's chat completions route ignores num_ctx and cuts the prompt in silence: worse than none.
+    hint = "serve the model by vLLM or llama.cpp, or use the embedded model: miyabi model pull"
+    raise SettingsError("this version does not speak Ollama's own protocol yet", hint=hint)
+
+
+OPENERS: dict[str, Opener] = {
+    "vllm": _chat_completions("vllm"),
+    "ollama": _not_yet,
+    "groq": _chat_completions("groq"),
+    "openai": _chat_completions("openai"),
+    "embedded": _embedded,
+    "replay": _replay,
+}

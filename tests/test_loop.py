@@ -1,0 +1,210 @@
+"""The agent's loop, driven by recorded replies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miyabi_cli.agent.actions import Actions, NativeTools, SchemaActions, actions_for
+from miyabi_cli.agent.allowance import Allowance, Bounds
+from miyabi_cli.agent.loop import Agent
+from miyabi_cli.errors import BrokenReply, ProviderError
+from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
+from miyabi_cli.llm.provider import Capabilities
+from miyabi_cli.llm.replay import Replay, read_lines, replies_of
+from miyabi_cli.messages import Function, Message, Usage
+
+LOOK = Function("look", "Look.", {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]})
+HEAD = [Message("system", "head"), Message("user", "task")]
+
+
+@dataclass(frozen=True)
+class Looked:
+    output: str
+    failed: bool = False
+    changed: tuple[str, ...] = ()
+
+
+def action(tool: str, **arguments: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"id": f"id-{tool}", "name": tool, "arguments": arguments}]}
+
+
+Play = Callable[..., tuple[Agent, list[Event], list[tuple[str, str]]]]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    """Play replies through an agent whose one tool says what it was asked."""
+
+    def run(
+        *replies: dict[str, Any],
+        bounds: Bounds | None = None,
+        actions: Actions | None = None,
+        changed: tuple[str, ...] = (),
+        clock: Callable[[], float] | None = None,
+    ) -> tuple[Agent, list[Event], list[tuple[str, str]]]:
+        file = tmp_path / "replies.jsonl"
+        file.write_text("".join(json.dumps(reply) + "\n" for reply in replies))
+        ran: list[tuple[str, str]] = []
+
+        async def tool(name: str, arguments: str) -> Looked:
+            ran.append((name, arguments))
+            return Looked(f"{name} says {arguments}", changed=changed)
+
+        async def main() -> tuple[Agent, list[Event]]:
+            agent = Agent(
+                provider=Replay(file),
+                actions=actions or NativeTools([LOOK]),
+                run_tool=tool,
+                allowance=Allowance(bounds or Bounds(), **({"clock": clock} if clock else {})),
+                messages=list(HEAD),
+            )
+            return agent, [event async for event in agent.turn()]
+
+        agent, events = asyncio.run(main())
+        return agent, events, ran
+
+    return run
+
+
+def test_it_runs_tools_until_the_model_answers(play: Play) -> None:
+    agent, events, ran = play({**action("look", at="a"), "thought": "hm"}, {"text": "Done."})
+    assert (agent.ending, agent.answer, agent.steps) == ("answered", "Done.", 2)
+    assert ran == [("look", '{"at": "a"}')]
+    assert [message.role for message in agent.messages] == ["system", "user", "assistant", "tool", "assistant"]
+    assert agent.messages[2].thought == "hm"
+    assert (agent.messages[3].tool_call_id, agent.messages[3].content) == ("id-look", 'look says {"at": "a"}')
+    order = [type(event) for event in events if isinstance(event, (ReplyReceived, ToolStarted, ToolEnded))]
+    assert order == [ReplyReceived, ToolStarted, ToolEnded, ReplyReceived]
+
+
+def test_the_history_is_only_appended_to(play: Play) -> None:
+    agent, _, _ = play(action("look", at="a"), {"text": ""}, {"text": "Done."})
+    assert agent.messages[:2] == HEAD
+    assert "was empty" in agent.messages[-2].content
+    assert agent.answer == "Done."
+
+
+def test_a_call_that_was_cut_off_never_runs(play: Play) -> None:
+    agent, _, ran = play({**action("look", at="a"), "finish_reason": "length"}, {"text": "Done."})
+    assert ran == []
+    assert "cut off" in agent.messages[-2].content
+    assert agent.messages[-3].tool_calls == ()
+
+
+def test_three_unusable_replies_end_it(play: Play) -> None:
+    agent, _, _ = play({"text": ""}, {"text": " "}, {"text": ""}, {"text": "never asked"})
+    assert (agent.ending, agent.steps) == ("stuck", 3)
+    assert "empty" in agent.reason
+
+
+def test_the_same_call_again_and_again_is_noted_and_then_ended(play: Play) -> None:
+    agent, _, ran = play(*[action("look", at="a")] * 9)
+    assert (agent.ending, len(ran)) == ("stuck", 5)
+    outputs = [message.content for message in agent.messages if message.role == "tool"]
+    assert ["Do something else" in output for output in outputs] == [False, False, True, True, True]
+
+
+def test_the_same_call_is_no_loop_while_something_changes(play: Play) -> None:
+    agent, _, ran = play(*[action("look", at="a")] * 6, {"text": "Done."}, changed=("a",))
+    assert (agent.ending, len(ran)) == ("answered", 6)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "reason"),
+    [
+        (Bounds(steps=2), "the limit of 2 steps"),
+        (Bounds(tokens=150), "the limit of 150 tokens"),
+        (Bounds(cost_usd=0.02), "the cost limit of 0.02 USD"),
+        (Bounds(seconds=10), "the time limit of 10 s"),
+    ],
+)
+def test_each_limit_ends_it_between_two_steps(play: Play, bounds: Bounds, reason: str) -> None:
+    usage = {"requests": 1, "input_tokens": 90, "output_tokens": 10, "cost_usd": 0.01}
+    ticks = iter([0.0, 1.0, 6.0, 11.0])
+    replies = [{**action("look", at=str(number)), "usage": usage} for number in range(9)]
+    agent, _, ran = play(*replies, bounds=bounds, clock=lambda: next(ticks) if bounds.seconds == 10 else 0.0)
+    assert (agent.ending, agent.reason) == ("limit", reason)
+    assert 1 <= len(ran) <= 3
+
+
+def test_a_provider_that_fails_raises_and_its_cost_is_on_the_account(tmp_path: Path) -> None:
+    class Failing(Replay):
+        async def chat(self, *_: Any, **__: Any) -> Any:
+            raise ProviderError("down", usage=Usage(requests=3, input_tokens=7))
+            yield
+
+    (tmp_path / "none").write_text("")
+    allowance = Allowance(Bounds())
+
+    async def main() -> None:
+        agent = Agent(Failing(tmp_path / "none"), NativeTools([]), tool, allowance, list(HEAD))
+        async for _ in agent.turn():
+            pass
+
+    async def tool(name: str, arguments: str) -> Looked:
+        raise AssertionError
+
+    with pytest.raises(ProviderError, match="down"):
+        asyncio.run(main())
+    assert (allowance.usage.requests, allowance.usage.input_tokens) == (3, 7)
+
+
+def test_a_recording_that_has_ended_is_an_error(play: Play) -> None:
+    with pytest.raises(ProviderError, match="no more replies"):
+        play(action("look", at="a"))
+
+
+def test_a_model_without_tools_acts_by_objects(play: Play) -> None:
+    actions = SchemaActions([LOOK], held=True)
+    look = {"text": json.dumps({"tool": "look", "arguments": {"at": "b"}})}
+    finish = {"text": '```json\n{"tool": "finish", "arguments": {"summary": "All done."}}\n```'}
+    agent, _, ran = play(look, {"text": "I will look."}, finish, actions=actions)
+    assert ran == [("look", '{"at": "b"}')]
+    assert (agent.ending, agent.answer) == ("answered", "All done.")
+    assert agent.messages[3] == Message("user", 'Result of look:\nlook says {"at": "b"}')
+    assert "could not be read: there is no JSON object" in agent.messages[5].content
+
+
+def test_the_schema_of_actions_takes_each_tool_with_its_own_arguments_only() -> None:
+    import jsonschema
+
+    schema = SchemaActions([LOOK], held=True).schema
+    assert schema is not None
+    good = [{"tool": "look", "arguments": {"at": "x"}}, {"tool": "finish", "arguments": {"summary": "x"}}]
+    bad = [{"tool": "look", "arguments": {}}, {"tool": "rm", "arguments": {}}, {"tool": "look", "arguments": {"at": 1}}]
+    for value in good:
+        jsonschema.validate(value, schema)
+    for value in bad:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(value, schema)
+
+
+def test_what_a_model_can_do_decides_how_it_is_asked() -> None:
+    assert isinstance(actions_for(Capabilities(tools=True, schema=True), [LOOK]), NativeTools)
+    held = actions_for(Capabilities(tools=False, schema=True), [LOOK])
+    free = actions_for(Capabilities(tools=False, schema=False), [LOOK])
+    assert held.schema is not None
+    assert free.schema is None
+    assert "- look(at): Look." in held.instructions == free.instructions
+
+
+def test_recordings_are_read_from_a_log_or_from_plain_lines(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    reply = {"text": "a", "thought": "", "tool_calls": [], "usage": {"requests": 1}, "timing": {"total": 1.0}}
+    file.write_text(
+        json.dumps({"type": "run_started"})
+        + "\n"
+        + json.dumps({"type": "reply", "reply": reply})
+        + '\n{"text": "b"}\n{"to'
+    )
+    assert [reply.text for reply in replies_of(read_lines(file))] == ["a", "b"]
+    file.write_text('{"text": "a"}\nnonsense\n{"text": "b"}\n')
+    with pytest.raises(BrokenReply, match="line 2"):
+        read_lines(file)
