@@ -1,0 +1,202 @@
+"""The rule of `verified`: pure functions from check runs to a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from miyabi_cli.codegen.result import CheckReport, TestsReport
+from miyabi_cli.workspace.check_records import Check, CheckRun
+from miyabi_cli.workspace.checks import TestsDelta, compare_runs
+from miyabi_cli.workspace.toolchains import touches_tests
+
+_NAMED = 3  # tests that a reason names
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What checks say of a patch.
+
+    reasons: why it is not verified. remarks: what is still wrong with it all the same, or was not proven.
+    fully_passing: verified, and no check fails any more; while it is False there may be something to mend.
+    rerun: the checks once more with the base's tests, where that was needed.
+    """
+
+    status: Literal["verified", "unverified", "failed"]
+    reasons: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    checks: tuple[CheckReport, ...] = ()
+    rerun: tuple[CheckReport, ...] = ()
+    fully_passing: bool = False
+
+
+def judge(
+    changed_paths: Iterable[str],
+    checks: Sequence[Check],
+    before: Sequence[CheckRun],
+    after: Sequence[CheckRun],
+    rerun: Sequence[CheckRun] | None = None,
+) -> Verdict:
+    """Judge a patch; runs are matched to checks by name.
+
+    `verified`: something changed; at least one check vouches for it (it passes, or a test in it does); every
+    requested check passes after; no check or test that passed before fails, is skipped or is missing after. Where
+    `needs_base_rerun` names paths, all of that must hold in `rerun` too, and what was fixed must be fixed there: a test
+    that passes only as the patch rewrote it proves nothing. A check that was not requested and failed
+    before may go on failing, test for test: that is a remark. `failed`: nothing changed.
+    """
+    paths = tuple(changed_paths)
+    if not paths:
+        return Verdict("failed", reasons=("nothing was changed",), checks=_reports(checks, before, after))
+    reasons, remarks = _objections(checks, before, after), list(_remarks(checks, before, after))
+    if needs_base_rerun(paths) and rerun is None:
+        reasons.append("the patch touches tests, and the checks were not run with the base's")
+    elif needs_base_rerun(paths) and rerun is not None:
+        reasons += [f"with the base's tests: {reason}" for reason in _objections(checks, before, rerun)]
+        reasons += [f"with the base's tests: {reason}" for reason in _fixed_by_rewriting(before, after, rerun)]
+        remarks += [f"with the base's tests: {remark}" for remark in _remarks(checks, before, rerun)]
+    fails = any(run.status == "fail" for run in after)
+    return Verdict(
+        status="unverified" if reasons else "verified",
+        reasons=tuple(reasons),
+        remarks=tuple(remarks),
+        checks=_reports(checks, before, after),
+        rerun=_reports(checks, before, rerun) if rerun is not None else (),
+        fully_passing=not reasons and not fails,
+    )
+
+
+def needs_base_rerun(changed_paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the changed tests and test settings, for which the checks must hold with the base's copies too.
+
+    For that run each is put back as the base has it; one that the base does not have is removed.
+    """
+    return tuple(path for path in changed_paths if touches_tests([path]))
+
+
+def count_tests_added(before: Sequence[CheckRun], after: Sequence[CheckRun]) -> int:
+    """Return how many tests are reported after that were not before, 0 for a check whose names were not known."""
+    known = _by_name(before)
+    return sum(len(run.tests.keys() - _names_before(known.get(run.name), run)) for run in after)
+
+
+def _names_before(before: CheckRun | None, after: CheckRun) -> Iterable[str]:
+    had_no_tests = before is None or before.status == "skip"
+    if had_no_tests or (before and before.tests):
+        return before.tests if before else ()
+    return after.tests
+
+
+def _objections(checks: Sequence[Check], before: Sequence[CheckRun], after: Sequence[CheckRun]) -> list[str]:
+    """Return what the rule of `verified` has against the runs after."""
+    if not checks:
+        return ["there is no check"]
+    found = [*_lost(checks, before, after), *_unmet(checks, before, after)]
+    return found if found or any(map(_vouches, after)) else ["no check that could run has passed"]
+
+
+def _lost(checks: Sequence[Check], before: Sequence[CheckRun], after: Sequence[CheckRun]) -> Iterator[str]:
+    """Yield the checks that ran before or must run, and did not run after."""
+    expected = [run.name for run in before] + [check.name for check in checks if check.requested]
+    now = _by_name(after)
+    yield from (f"{name} was not run" for name in dict.fromkeys(expected) if name not in now)
+
+
+def _unmet(checks: Sequence[Check], before: Sequence[CheckRun], after: Sequence[CheckRun]) -> Iterator[str]:
+    """Yield what a check that ran after should have given and did not."""
+    known = _by_name(before)
+    requested = {check.name for check in checks if check.requested}
+    for run in after:
+        if run.name in requested and (run.exit_code != 0 or run.status == "fail"):
+            yield f"{run.name} must pass: {_ending(run)}"
+        yield from _broken(known.get(run.name), run)
+
+
+def _vouches(run: CheckRun) -> bool:
+    return run.status == "pass" or "pass" in run.tests.values()
+
+
+def _broken(before: CheckRun | None, after: CheckRun) -> Iterator[str]:
+    """Yield what passed before and does not any more."""
+    if broken := compare_runs(before, after).broken:
+        yield f"{after.name} breaks {_listed(broken)}"
+    elif before and before.status == "pass" and after.status != "pass":
+        yield f"{after.name} passed before: {_ending(after)}"
+
+
+def _remarks(checks: Sequence[Check], before: Sequence[CheckRun], after: Sequence[CheckRun]) -> Iterator[str]:
+    known = _by_name(before)
+    requested = {check.name for check in checks if check.requested}
+    for run in after:
+        previous = known.get(run.name)
+        if run.status == "skip":
+            yield f"{run.name} could not run: {_last_line(run)}"
+        elif run.status == "fail" and run.name not in requested and (not previous or previous.status != "pass"):
+            yield f"{run.name} still fails{_failing_tests(previous, run)}"
+
+
+def _fixed_by_rewriting(
+    before: Sequence[CheckRun], after: Sequence[CheckRun], rerun: Sequence[CheckRun]
+) -> Iterator[str]:
+    """Yield what is fixed after, but not with the base's tests."""
+    known, again = _by_name(before), _by_name(rerun)
+    for run in after:
+        previous, other = known.get(run.name), again.get(run.name)
+        if previous is None or other is None:
+            continue
+        undone = [name for name in compare_runs(previous, run).fixed if other.tests.get(name) == "fail"]
+        if undone:
+            yield f"{run.name} still fails in {_listed(undone)}"
+        elif (previous.status, run.status, other.status) == ("fail", "pass", "fail"):
+            yield f"{run.name} still fails: {_ending(other)}"
+
+
+def _failing_tests(before: CheckRun | None, after: CheckRun) -> str:
+    failing = [name for name, status in after.tests.items() if status == "fail"]
+    if not failing:
+        return f": {_ending(after)}"
+    new = [name for name in failing if before and name not in before.tests]
+    return f" in {_listed(failing)}" + (f", new of them {_listed(new)}" if new else "")
+
+
+def _reports(checks: Sequence[Check], before: Sequence[CheckRun], after: Sequence[CheckRun]) -> tuple[CheckReport, ...]:
+    """Return what each check gave before and after, for those that have run; "skip" where one of the two did not."""
+    known, now = _by_name(before), _by_name(after)
+    names = {check.name: check.command for check in checks}
+    return tuple(
+        _report(name, command, known.get(name), now.get(name))
+        for name, command in names.items()
+        if name in known or name in now
+    )
+
+
+def _report(name: str, command: str, before: CheckRun | None, after: CheckRun | None) -> CheckReport:
+    delta = compare_runs(before, after) if after else TestsDelta()
+    return CheckReport(
+        name=name,
+        command=command,
+        before=before.status if before else "skip",
+        after=after.status if after else "skip",
+        seconds=round(after.seconds, 3) if after else 0.0,
+        tests=TestsReport(delta.fixed, delta.broken, delta.still_failing),
+    )
+
+
+def _by_name(runs: Sequence[CheckRun]) -> Mapping[str, CheckRun]:
+    return {run.name: run for run in runs}
+
+
+def _ending(run: CheckRun) -> str:
+    if run.status == "skip":
+        return f"it could not run: {_last_line(run)}"
+    return f"it ended with exit code {run.exit_code}" if run.conclusive else _last_line(run)
+
+
+def _last_line(run: CheckRun) -> str:
+    return run.output.strip().rpartition("\n")[2][:200] or f"exit code {run.exit_code}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

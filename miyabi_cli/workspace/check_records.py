@@ -1,0 +1,112 @@
+"""What a check is and what a run of it gave: plain frozen data, no imports of the project."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+TestStatus = Literal["pass", "fail", "skip"]
+CheckStatus = Literal["pass", "fail", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A command that must hold.
+
+    `command` is shell text run in the root of the tree, `timeout` is in seconds; `requested`: given by `--check`.
+    `environment` adds variables; `{tree}` in a value is the tree's path as the command sees it.
+    """
+
+    name: str
+    command: str
+    timeout: float = 600
+    requested: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TestFailure:
+    """One failing test: `message` is what was asserted, `details` the traceback's text, bounded."""
+
+    __test__ = False  # not a test class of pytest's
+
+    name: str
+    message: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """What a runner told test by test; `tests` is empty where it told nothing."""
+
+    __test__ = False
+
+    tests: Mapping[str, TestStatus] = field(default_factory=dict)
+    failures: tuple[TestFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRun:
+    """One run of one check.
+
+    `skip`: the check can't say anything here (its tool is missing, or there is no test to run).
+    `tests` is empty where the runner did not report them; `conclusive` is False after a time-out or a kill.
+    """
+
+    name: str
+    command: str
+    status: CheckStatus
+    seconds: float
+    tests: Mapping[str, TestStatus]
+    output: str
+    exit_code: int
+    failures: tuple[TestFailure, ...] = ()
+    conclusive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPlan:
+    """The checks of a tree, and one line for each thing that they leave out."""
+
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A tree as the toolchains look at it.
+
+    `tree` is where its files lie now, `files` their paths relative to it (sorted, ignored folders left out);
+    `repository` is the user's checkout, where untracked environments such as `.venv` are; `environ` the caller's.
+    """
+
+    tree: Path
+    files: tuple[str, ...]
+    repository: Path
+    environ: Mapping[str, str]
+
+    def text(self, path: str, limit: int = 1_000_000) -> str:
+        """Return a file's text, or "" where it is absent, not a regular file or over `limit` bytes."""
+        return (read_regular(self.tree / path, limit) or b"").decode(errors="replace")
+
+
+def read_regular(path: Path, limit: int) -> bytes | None:
+    """Return the bytes of a regular file of at most `limit` bytes, else None; a link or a FIFO is never followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return data if len(data) <= limit else None

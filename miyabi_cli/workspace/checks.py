@@ -1,0 +1,232 @@
+"""Runs a repository's checks in the sandbox and compares what they gave before and after a change."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from miyabi_cli.workspace.check_records import (
+    Check,
+    CheckPlan,
+    CheckRun,
+    CheckStatus,
+    TestFailure,
+    TestReport,
+    TestStatus,
+    read_regular,
+)
+from miyabi_cli.workspace.junit import MAXIMUM_BYTES, merge_reports, read_junit, suite_times
+from miyabi_cli.workspace.processes import Limits, Outcome
+from miyabi_cli.workspace.sandbox import Place, Sandbox
+from miyabi_cli.workspace.toolchains import TOOLCHAINS, recognised_toolchains, survey
+from miyabi_cli.workspace.unittest_output import count_tests_run
+
+__all__ = ["Check", "CheckPlan", "CheckRun", "TestStatus", "TestsDelta", "compare_runs", "find_checks", "plan_checks"]
+__all__ += ["run_checks"]
+
+_READ_OUTPUT = 4_000_000  # bytes that are read for the tests' names
+_KEPT_HEAD = 2_000
+_KEPT_TAIL = 22_000
+_MAXIMUM_REPORTS = 50
+_NOT_FOUND = (126, 127)
+_NO_TESTS = 5  # pytest, and unittest since Python 3.12
+_NO_MODULE = re.compile(r"\S*python[\d.]*: No module named .+")
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+
+
+@dataclass(frozen=True, slots=True)
+class TestsDelta:
+    """What a change did to tests that were there before it, by name."""
+
+    __test__ = False
+
+    fixed: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    still_failing: tuple[str, ...] = ()
+
+
+def plan_checks(
+    tree: Path, *, repository: Path, environ: Mapping[str, str], configured: Sequence[Check] = ()
+) -> CheckPlan:
+    """Return the checks of a tree, each with a name of its own, and one line for each thing they leave out.
+
+    Checks that are configured replace those found. No code of the repository is run. A tree in which nothing is found
+    has no checks.
+    """
+    seen = survey(tree, repository=repository, environ=environ)
+    chains = recognised_toolchains(seen.files)
+    plans = [CheckPlan(tuple(configured))] if configured else [chain.find(seen) for chain in chains]
+    checks = [check for plan in plans for check in plan.checks]
+    variables = {key: value for chain in chains for key, value in chain.variables(seen).items()}
+    given = [replace(check, environment=tuple({**variables, **dict(check.environment)}.items())) for check in checks]
+    return CheckPlan(_named_apart(given), tuple(note for plan in plans for note in plan.notes))
+
+
+def find_checks(
+    tree: Path, *, repository: Path, environ: Mapping[str, str], configured: Sequence[Check] = ()
+) -> tuple[Check, ...]:
+    """Return the checks of a tree: see `plan_checks`, which also tells what they leave out."""
+    return plan_checks(tree, repository=repository, environ=environ, configured=configured).checks
+
+
+async def run_checks(
+    checks: Sequence[Check],
+    place: Place,
+    sandbox: Sandbox,
+    *,
+    limits: Limits | None = None,
+    started: Callable[[Check], None] | None = None,
+    ended: Callable[[CheckRun], None] | None = None,
+) -> tuple[CheckRun, ...]:
+    """Run checks one after the other; raises what the sandbox raises.
+
+    A time-out, or a `--check` whose command is not found, is `fail`. Any other check whose tool is missing or that
+    found no test to run is `skip`. `limits` gives all limits but time and output.
+    """
+    runs = []
+    for check in checks:
+        if started:
+            started(check)
+        run = await _run_check(check, place, sandbox, limits or Limits())
+        runs.append(run)
+        if ended:
+            ended(run)
+    return tuple(runs)
+
+
+def compare_runs(before: CheckRun | None, after: CheckRun) -> TestsDelta:
+    """Compare two runs of a check, test by test, in the order of the run before.
+
+    A test that passed and is not reported or skipped after is broken: nothing vouches for it any more.
+    """
+    if before is None:
+        return TestsDelta()
+    statuses = [(name, status, after.tests.get(name)) for name, status in before.tests.items()]
+    return TestsDelta(
+        fixed=tuple(name for name, was, now in statuses if (was, now) == ("fail", "pass")),
+        broken=tuple(name for name, was, now in statuses if was == "pass" and now != "pass"),
+        still_failing=tuple(name for name, was, now in statuses if (was, now) == ("fail", "fail")),
+    )
+
+
+def _named_apart(checks: Sequence[Check]) -> tuple[Check, ...]:
+    taken: dict[str, Check] = {}
+    for check in checks:
+        name, number = check.name, 2
+        while name in taken:
+            name, number = f"{check.name} {number}", number + 1
+        taken[name] = replace(check, name=name)
+    return tuple(taken.values())
+
+
+async def _run_check(check: Check, place: Place, sandbox: Sandbox, limits: Limits) -> CheckRun:
+    # made anew for each run, outside the tree; its two folders are the mounts, so a command can't replace them
+    with tempfile.TemporaryDirectory(prefix="miyabi-check-", ignore_cleanup_errors=True) as private:
+        reports, leftovers = (_folder(Path(private), name) for name in ("reports", "leftovers"))
+        mounts = tuple((path, path) for path in (reports, leftovers))
+        tree = str(sandbox.inside(place))
+        outcome = await sandbox.run(
+            check.command,
+            replace(place, writable=(*place.writable, *mounts)),
+            limits=replace(limits, seconds=check.timeout, output_bytes=_READ_OUTPUT),
+            environment=_environment(check, tree, reports, leftovers),
+        )
+        report = await asyncio.to_thread(_read_reports, reports, outcome)
+    return _check_run(check, outcome, report, tree)
+
+
+def _folder(parent: Path, name: str) -> Path:
+    path = parent / name
+    path.mkdir()
+    return path
+
+
+def _environment(check: Check, tree: str, reports: Path, leftovers: Path) -> dict[str, str]:
+    variables = {key: value.replace("{tree}", tree) for key, value in check.environment}
+    for chain in TOOLCHAINS:
+        variables |= chain.environment(reports, leftovers, variables)
+    return variables
+
+
+def _read_reports(folder: Path, outcome: Outcome) -> TestReport:
+    """Read what the runners wrote to the folder, else what they printed."""
+    paths = sorted(folder.glob("*.xml"))[:_MAXIMUM_REPORTS]
+    reports = [_read_report(folder, path) for path in paths]
+    if not any(report.tests or report.failures for report in reports) and not outcome.omitted_bytes:
+        reports = [chain.read_output(_plain(outcome.output)) for chain in TOOLCHAINS]
+    report = merge_reports(reports)
+    return TestReport({}, report.failures) if outcome.timed_out else report
+
+
+def _read_report(folder: Path, path: Path) -> TestReport:
+    data = read_regular(path, MAXIMUM_BYTES)
+    if data is None:
+        return TestReport()
+    report = read_junit(data)
+    return TestReport({}, report.failures) if _was_overwritten(folder, path, data) else report
+
+
+def _was_overwritten(folder: Path, path: Path, data: bytes) -> bool:
+    """Tell whether two runs of pytest wrote one file, of which only the second is left.
+
+    The folder's time is that of the file's creation, at the end of the first run; the file's that of the last
+    writing. A second run started after the one and lies whole between the two, while one run writes at once.
+    """
+    created, written = folder.stat().st_mtime, path.lstat().st_mtime
+    seconds, started = suite_times(data)
+    return written - created > max(0.05, seconds) and (started is None or started > created)
+
+
+def _check_run(check: Check, outcome: Outcome, report: TestReport, tree: str) -> CheckRun:
+    def relative(text: str) -> str:
+        return text.replace(f"{tree.rstrip('/')}/", "") if tree.strip("/") else text
+
+    output = relative(_plain(outcome.output))
+    if outcome.timed_out:
+        output += f"\ntimed out after {check.timeout:g} s"
+    return CheckRun(
+        name=check.name,
+        command=check.command,
+        status=_status(check, outcome, report),
+        seconds=outcome.seconds,
+        tests={relative(name): status for name, status in report.tests.items()},
+        output=_bounded(output),
+        exit_code=outcome.exit_code,
+        failures=tuple(
+            TestFailure(relative(failure.name), relative(failure.message), relative(failure.details))
+            for failure in report.failures
+        ),
+        conclusive=not outcome.timed_out and outcome.exit_code < 124,  # 124: `timeout`'s; 126, 127: no tool; signals
+    )
+
+
+def _status(check: Check, outcome: Outcome, report: TestReport) -> CheckStatus:
+    if not check.requested and not outcome.timed_out and _says_nothing(outcome, report):
+        return "skip"
+    return "pass" if outcome.exit_code == 0 and not outcome.timed_out else "fail"
+
+
+def _says_nothing(outcome: Outcome, report: TestReport) -> bool:
+    """Tell whether the check's tool is missing or had no test to run."""
+    if outcome.exit_code in _NOT_FOUND:
+        return True
+    if report.tests:
+        return False
+    last = outcome.output.strip().rpartition("\n")[2]
+    no_module = outcome.exit_code == 1 and _NO_MODULE.fullmatch(last)
+    return bool(no_module) or outcome.exit_code == _NO_TESTS or count_tests_run(outcome.output) == 0
+
+
+def _plain(text: str) -> str:
+    return _ESCAPE.sub("", text).replace("\r\n", "\n")
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= _KEPT_HEAD + _KEPT_TAIL:
+        return text
+    left_out = len(text) - _KEPT_HEAD - _KEPT_TAIL
+    return f"{text[:_KEPT_HEAD]}\n… {left_out} characters left out …\n{text[-_KEPT_TAIL:]}"
