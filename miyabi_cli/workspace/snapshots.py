@@ -1,0 +1,75 @@
+"""The user's uncommitted changes as a commit among the run's objects; the repository and its index stay untouched."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from miyabi_cli.errors import RepositoryError
+from miyabi_cli.workspace.git import Git, joined_lines, split_paths
+from miyabi_cli.workspace.repository import Identity, identity
+from miyabi_cli.workspace.trees import tree_id
+from miyabi_cli.workspace.workspaces import Workspace
+
+MESSAGE = "Uncommitted changes\n\nThey were in the working tree when miyabi began.\n"
+
+
+def snapshot_uncommitted(workspace: Workspace) -> str:
+    """Return the id of a commit on HEAD with the changes of tracked files and the new ones that are not ignored.
+
+    It is HEAD itself when there are none. Repositories within the working tree are left out. Raises RepositoryError
+    in the middle of a merge with conflicts.
+    """
+    repository = workspace.repository
+    if not (repository.git_dir / "index").exists():  # cloned with --no-checkout: there are no files to differ
+        return repository.head
+    with TemporaryDirectory(prefix="snapshot-", dir=workspace.git_dir) as folder:
+        tree = _tree(workspace, Path(folder) / "index")
+    git = Git(workspace.git_dir)
+    if tree == tree_id(git, repository.head):
+        return repository.head
+    return write_commit(git, tree, repository.head, MESSAGE, identity(repository))
+
+
+def write_commit(git: Git, tree: str, parent: str, message: str, author: Identity) -> str:
+    """Write a commit, unsigned and in UTF-8, whose author and committer are the same; return its id."""
+    variables = {
+        "GIT_AUTHOR_NAME": author.name,
+        "GIT_AUTHOR_EMAIL": author.email,
+        "GIT_COMMITTER_NAME": author.name,
+        "GIT_COMMITTER_EMAIL": author.email,
+    }
+    text = message.replace("\0", "").rstrip() + "\n"
+    signed = replace(git, environment=variables, settings={"i18n.commitEncoding": "UTF-8"})
+    return (
+        signed.run("commit-tree", tree, "-p", parent, "-F", "-", input=text.encode(errors="replace")).decode().strip()
+    )
+
+
+def _tree(workspace: Workspace, index: Path) -> str:
+    repository = workspace.repository
+    # A hook's own index is that of the commit at hand; the user's is the one in the git directory.
+    shutil.copyfile(repository.git_dir / "index", index)
+    # It is the user's own files and configuration: what `git add` does with them is right here too.
+    git = Git(
+        repository.git_dir,
+        repository.root,
+        index,
+        objects=workspace.objects,
+        alternates=repository.object_directories,
+        user_config=True,
+        settings={"core.safecrlf": "false"},
+    )
+    changed = split_paths(git.run("diff-files", "-z", "--name-status", "--ignore-submodules=all", "--no-ext-diff"))
+    letters = dict(zip(changed[1::2], changed[::2], strict=True))
+    if conflicts := [path for path, letter in letters.items() if letter == "U"]:
+        raise RepositoryError(f"{conflicts[0]} has conflicts of a merge", hint="resolve them first")
+    others = split_paths(git.run("ls-files", "-z", "--others", "--exclude-standard"))
+    new = [path for path in others if not path.endswith("/")]
+    removed = [path for path, letter in letters.items() if letter == "D"]
+    added = [path for path, letter in letters.items() if letter != "D"]
+    git.run("update-index", "--force-remove", "-z", "--stdin", input=joined_lines(removed))
+    git.run("update-index", "--add", "--replace", "-z", "--stdin", input=joined_lines([*added, *new]))
+    return git.run("write-tree").decode().strip()

@@ -1,0 +1,211 @@
+"""A run's own folder outside of the user's repository, held by a lock for as long as the run lives.
+
+    FOLDER/SLUG-HASH/RUN/       SLUG-HASH stands for the repository's path
+        lock
+        git/                    the host's git directory; its objects are those that the run has made
+        NAME/                   a worktree (`worktrees`); it is half-made while it has no worktree.json
+            worktree.json
+            keep                there when the worktree stays after the run
+
+Whatever dies gives up its lock; the next run of that repository removes what it left half-made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from miyabi_cli.errors import MachineError, RepositoryError
+from miyabi_cli.places import cache_dir
+from miyabi_cli.workspace.locks import FileLock, try_lock
+from miyabi_cli.workspace.private_git import Template, make_git_dir, read_template
+from miyabi_cli.workspace.removal import remove_tree
+from miyabi_cli.workspace.repository import Repository
+
+RECORD = "worktree.json"
+KEEP = "keep"
+LOCK = "lock"
+GIT = "git"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+CLAIM_SECONDS = 2  # longer than a cleaner or a list holds the lock of a run that is dead
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A run's own folder, held by this process until `close`; made by `open_workspace`."""
+
+    repository: Repository
+    run_id: str
+    folder: Path
+    template: Template
+    lock: FileLock
+
+    @property
+    def git_dir(self) -> Path:
+        """The git directory that the host works with; no command of an agent can write it."""
+        return self.folder / GIT
+
+    @property
+    def objects(self) -> Path:
+        """The objects that the run has made: staged files, snapshots, commits."""
+        return self.git_dir / "objects"
+
+    def close(self) -> None:
+        """Remove what is not to be kept, and give the lock up; raises MachineError where the system forbids it."""
+        try:
+            sweep(self.folder, kept=False)
+        finally:
+            self.lock.release()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_workspace(repository: Repository, run_id: str, folder: Path | None = None) -> Workspace:
+    """Make or take over the folder of a run below `folder` (default: the user's cache), and hold its lock.
+
+    Raises RepositoryError for a run that another process is at, MachineError where the disk fails.
+    """
+    check_label(run_id, "the id of a run")
+    home = _home(repository, folder or default_folder())
+    try:
+        lock = _claim(home / run_id)
+        try:
+            heal(home)
+            return _furnish(repository, run_id, home / run_id, lock)
+        except BaseException:
+            lock.release()
+            raise
+    except OSError as error:
+        hint = "set worktree.path to a folder that can be written"
+        raise MachineError(f"can't make {home / run_id}: {error.strerror}", hint=hint) from None
+
+
+def default_folder() -> Path:
+    """Return the folder of all workspaces where the settings name no other."""
+    return cache_dir("worktrees")
+
+
+def check_label(name: str, what: str) -> None:
+    """Raise RepositoryError unless `name` is plain enough for the name of a folder."""
+    if not NAME.fullmatch(name) or name in (GIT, LOCK):
+        raise RepositoryError(f"not {what}: {name!r}")
+
+
+def heal(home: Path) -> None:
+    """Remove what dead runs left half-made in a repository's folder; all else is left alone."""
+    for run_folder in subfolders(home):
+        with contextlib.suppress(OSError, MachineError), hold_dead(run_folder) as held:
+            if held:
+                _remove_half_made(run_folder)
+                remove_if_unused(run_folder)
+
+
+@contextlib.contextmanager
+def hold_dead(run_folder: Path) -> Iterator[bool]:
+    """Hold the lock of a run for a `with` block that removes parts of it; False when its process lives."""
+    try:
+        lock = try_lock(run_folder / LOCK)
+    except FileNotFoundError:
+        lock = None
+    try:
+        yield lock is not None
+    finally:
+        if lock:
+            lock.release()
+
+
+def sweep(run_folder: Path, *, kept: bool) -> None:
+    """Remove a run's worktrees, those to be kept only when `kept`, and then the run's folder if none is left."""
+    for worktree in worktree_folders(run_folder):
+        if kept or not (worktree / KEEP).exists():
+            discard(worktree)
+    remove_if_unused(run_folder)
+
+
+def discard(worktree: Path) -> None:
+    """Remove a worktree's folder. Should we die on the way, it counts as half-made and the next run goes on."""
+    (worktree / RECORD).unlink(missing_ok=True)
+    remove_tree(worktree)
+
+
+def remove_if_unused(run_folder: Path) -> None:
+    """Remove a run's folder unless a worktree is left in it; the caller holds the run's lock."""
+    if not worktree_folders(run_folder):
+        remove_tree(run_folder)
+        with contextlib.suppress(OSError):  # other runs are in it
+            run_folder.parent.rmdir()
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted; none when it is not there."""
+    try:
+        return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def worktree_folders(run_folder: Path) -> list[Path]:
+    """Return the folders of a run's worktrees, half-made ones too."""
+    return [folder for folder in subfolders(run_folder) if folder.name != GIT]
+
+
+def read_record(worktree: Path) -> dict[str, Any] | None:
+    """Return the content of a worktree's worktree.json, or None when it is half-made."""
+    try:
+        record = json.loads((worktree / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _home(repository: Repository, folder: Path) -> Path:
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", repository.root.name).strip("-")[:40] or "repository"
+    digest = hashlib.sha256(os.fsencode(repository.root)).hexdigest()[:10]
+    return folder / f"{slug}-{digest}"
+
+
+def _claim(run_folder: Path) -> FileLock:
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while time.monotonic() < deadline:
+        # A cleaner may remove the new folder before it is locked: then make it again.
+        with contextlib.suppress(FileNotFoundError):
+            run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if lock := try_lock(run_folder / LOCK):
+                return lock
+        time.sleep(0.01)
+    raise RepositoryError(f"run {run_folder.name} is at work in another process", hint="wait until it has ended")
+
+
+def _furnish(repository: Repository, run_id: str, run_folder: Path, lock: FileLock) -> Workspace:
+    _hide_from(repository, run_folder)
+    workspace = Workspace(repository, run_id, run_folder, read_template(repository), lock)
+    _remove_half_made(run_folder)
+    make_git_dir(workspace.git_dir, workspace.template, repository.object_directories, repository.head)
+    return workspace
+
+
+def _hide_from(repository: Repository, run_folder: Path) -> None:
+    # The user may want the worktrees inside the repository; there they must not look like new files.
+    if run_folder.is_relative_to(repository.root):
+        (run_folder / ".gitignore").write_text("*\n")
+
+
+def _remove_half_made(run_folder: Path) -> None:
+    for worktree in worktree_folders(run_folder):
+        if read_record(worktree) is None:
+            remove_tree(worktree)
