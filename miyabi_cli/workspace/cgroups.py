@@ -1,0 +1,118 @@
+"""A limit of processes that holds for root too, by the pids controller of cgroups (v1 and v2), where root may use it.
+
+RLIMIT_NPROC does not count root's processes; a fork bomb of root's outruns any watch of ours.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+_MOUNT = Path("/sys/fs/cgroup")
+_NAME = "miyabi"
+_numbers = itertools.count()
+_free: list[Path] = []
+
+
+@contextlib.contextmanager
+def limited_processes(limit: int, folder: Path | None) -> Iterator[Callable[[int], None] | None]:
+    """Give a function that puts a process, its children and all that they will start under a limit of `limit` tasks.
+
+    `folder` is one that `pids_folder` returned. None is given where no cgroup can be made.
+    """
+    group = _taken(folder, limit) if folder else None
+    if group is None:
+        yield None
+        return
+    try:
+        yield lambda pid: _hold(group, pid)
+    finally:
+        _free.append(group)
+
+
+@lru_cache(maxsize=1)
+def pids_folder(mount: Path = _MOUNT, own: Path = Path("/proc/self/cgroup")) -> Path | None:
+    """Return a folder of cgroups that can hold processes to a number, None where there is none that may be used."""
+    for folder in _candidates(mount, own):
+        trial = folder / f"{_NAME}-{os.getpid()}-trial"
+        if _make(trial, 1):
+            trial.rmdir()  # nothing was ever in it
+            _sweep(folder)
+            atexit.register(_sweep, folder)
+            return folder
+    return None
+
+
+def _candidates(mount: Path, own: Path) -> Iterator[Path]:
+    """Yield v1's group of this process, or v2's nearest one above it that hands the controller down (cgroups(7))."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in lines:
+        if "pids" in controllers.split(","):
+            yield mount / "pids" / path.lstrip("/")
+        elif not controllers:
+            for top in (mount, mount / "unified"):
+                folder = top / path.lstrip("/")
+                yield from (
+                    above for above in (folder, *folder.parents) if above.is_relative_to(top) and _hands_down(above)
+                )
+
+
+def _hands_down(folder: Path) -> bool:
+    try:
+        return "pids" in (folder / "cgroup.subtree_control").read_text().split()
+    except OSError:
+        return False
+
+
+def _taken(folder: Path, limit: int) -> Path | None:
+    """Return a group that no command is in: a used one, since one can't be removed the moment that it is empty."""
+    for used in [group for group in _free if group.parent == folder]:
+        _free.remove(used)
+        if _limit(used, limit):
+            return used
+    group = folder / f"{_NAME}-{os.getpid()}-{next(_numbers)}"
+    return group if _make(group, limit) else None
+
+
+def _make(group: Path, limit: int) -> bool:
+    try:
+        group.mkdir()
+    except OSError:
+        return False
+    if _limit(group, limit):
+        return True
+    group.rmdir()
+    return False
+
+
+def _limit(group: Path, limit: int) -> bool:
+    try:
+        (group / "pids.max").write_text(str(limit))
+    except OSError:
+        return False
+    return True
+
+
+def _hold(group: Path, pid: int) -> None:
+    """Move a process, then those that it started before it was moved."""
+    with contextlib.suppress(OSError):
+        (group / "cgroup.procs").write_text(str(pid))
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            _hold(group, int(child))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the groups of this run and of those that are dead; one that still holds a process can't be removed."""
+    for group in folder.glob(f"{_NAME}-*"):
+        pid = group.name.split("-")[1]
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+            with contextlib.suppress(OSError):
+                group.rmdir()

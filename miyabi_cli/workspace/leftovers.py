@@ -1,0 +1,95 @@
+"""The worktrees that lie on this machine: of runs that live, that died, and those that were to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from miyabi_cli.errors import MachineError
+from miyabi_cli.workspace.removal import folder_size
+from miyabi_cli.workspace.workspaces import (
+    KEEP,
+    LOCK,
+    discard,
+    hold_dead,
+    read_record,
+    remove_if_unused,
+    subfolders,
+    worktree_folders,
+)
+
+State = Literal["live", "kept", "left over"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorktreeEntry:
+    """A worktree on the disk. A half-made one has no repository, base (a commit's id) or time (seconds since 1970)."""
+
+    run_id: str
+    name: str
+    state: State
+    folder: Path
+    size_bytes: int
+    repository: str | None = None
+    base: str | None = None
+    created: float | None = None
+
+
+def list_worktrees(folder: Path) -> tuple[WorktreeEntry, ...]:
+    """Return all worktrees below a folder of workspaces, by repository, run and name."""
+    return tuple(entry for run_folder in _run_folders(folder) for entry in _entries(run_folder))
+
+
+def clean_worktrees(
+    folder: Path, *, kept: bool = False, run_ids: Collection[str] = (), dry_run: bool = False
+) -> tuple[tuple[WorktreeEntry, ...], tuple[MachineError, ...]]:
+    """Remove what dead runs left over and, with `kept`, what was to be kept; return those, and what went wrong.
+
+    `run_ids` narrows it to those runs. A run that lives is never touched.
+    """
+    removed: list[WorktreeEntry] = []
+    errors: list[MachineError] = []
+    for run_folder in _run_folders(folder):
+        if run_ids and run_folder.name not in run_ids:
+            continue
+        entries = [
+            entry for entry in _entries(run_folder) if entry.state == "left over" or (kept and entry.state == "kept")
+        ]
+        if dry_run:
+            removed += entries
+            continue
+        with hold_dead(run_folder) as held:
+            for entry in entries if held else ():
+                try:
+                    discard(entry.folder)
+                    removed.append(entry)
+                except MachineError as error:
+                    errors.append(error)
+            if held:
+                remove_if_unused(run_folder)
+    return tuple(removed), tuple(errors)
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    # Only what we made: the user may have pointed us at a folder with other things in it.
+    for home in subfolders(folder):
+        yield from (run_folder for run_folder in subfolders(home) if (run_folder / LOCK).is_file())
+
+
+def _entries(run_folder: Path) -> Iterator[WorktreeEntry]:
+    with hold_dead(run_folder) as held:
+        for worktree in worktree_folders(run_folder):
+            state: State = "live" if not held else "kept" if (worktree / KEEP).exists() else "left over"
+            record = read_record(worktree) or {}
+            yield WorktreeEntry(
+                run_id=run_folder.name,
+                name=worktree.name,
+                state=state,
+                folder=worktree,
+                size_bytes=folder_size(worktree),
+                repository=record.get("repository"),
+                base=record.get("base"),
+                created=record.get("created"),
+            )

@@ -1,0 +1,135 @@
+"""What a running command uses of the machine, where no kernel limit holds: processes as root, and disk in total.
+
+A look now and then is cheap (two reads); only when the whole machine grew past a limit is the command's
+own part counted, by walking /proc or the folders that it can write. Without /proc nothing is seen.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+class Watch:
+    """Made before the command starts; `processes` counts threads too, `disk_bytes` what is written in `folders`."""
+
+    def __init__(self, folders: Sequence[Path], *, processes: int, disk_bytes: int) -> None:
+        self._folders = tuple(folders)
+        self._processes = processes
+        self._disk_bytes = disk_bytes
+        self._started = time.time()
+        self._threads_before = _threads_of_machine()
+        self._free_before = [_free_bytes(folder) for folder in self._folders]
+
+    def suspicious(self) -> bool:
+        """Say whether the machine as a whole changed by more than the command may."""
+        if _threads_of_machine() - self._threads_before > self._processes:
+            return True
+        now = (_free_bytes(folder) for folder in self._folders)
+        return any(before - free > self._disk_bytes for before, free in zip(self._free_before, now, strict=True))
+
+    def too_many(self, inside: int | None) -> str | None:
+        """Count the processes of a pid namespace, named by one of them, at one stroke: a fork bomb leaves no time.
+
+        None also where that can't be seen, as by an ordinary user, for whom the kernel's own limit holds.
+        """
+        count = 0 if inside is None else sum(1 for _ in _pids(f"/proc/{inside}/root/proc"))
+        return f"more than {self._processes} processes" if count > self._processes else None
+
+    def verdict(self, pid: int) -> str | None:
+        """Return what the command did too much of, or None. It walks folders: call it in a thread."""
+        family = descendants(pid)
+        if sum(_threads(member) for member in family) > self._processes:
+            return f"more than {self._processes} processes"
+        if _written_bytes(self._folders, family, self._started) > self._disk_bytes:
+            return f"more than {self._disk_bytes} bytes written to disk"
+        return None
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of a process's children, their children and so on, itself left out."""
+    children: dict[int, list[int]] = {}
+    for member in _pids():
+        children.setdefault(_parent(member), []).append(member)
+    family = list(children.get(pid, ()))
+    for member in family:
+        family.extend(children.get(member, ()))
+    return family
+
+
+def _pids(folder: str = "/proc") -> Iterator[int]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 (names alone)
+    except OSError:
+        return
+    yield from (int(name) for name in names if name.isdecimal())
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat after the name: state, parent… (proc(5) counts them from 3)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return []
+    return text[text.rfind(b")") + 2 :].split()
+
+
+def _parent(pid: int) -> int:
+    fields = _stat_fields(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _threads(pid: int) -> int:
+    fields = _stat_fields(pid)
+    return int(fields[17]) if fields else 0
+
+
+def _threads_of_machine() -> int:
+    try:
+        descriptor = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        fields = os.read(descriptor, 256).split()
+    finally:
+        os.close(descriptor)
+    return int(fields[3].partition(b"/")[2])
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        system = os.statvfs(folder)
+    except OSError:
+        return 0
+    return system.f_bfree * system.f_frsize
+
+
+def _written_bytes(folders: Sequence[Path], family: Sequence[int], since: float) -> int:
+    """Return the space of the files that changed since then: below the folders, or deleted and still held open."""
+    sizes: dict[tuple[int, int], int] = {}
+    for path in (*_files_below(folders), *_open_files(family)):
+        try:
+            status = os.stat(path, follow_symlinks=path.startswith("/proc/"))  # noqa: PTH116 (many strings)
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode) and status.st_ctime >= since - 1:
+            sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(sizes.values())
+
+
+def _files_below(folders: Sequence[Path]) -> Iterator[str]:
+    for top in folders:
+        for folder, _, names in os.walk(top):
+            yield from (f"{folder}/{name}" for name in names)
+
+
+def _open_files(family: Sequence[int]) -> Iterator[str]:
+    for pid in family:
+        try:
+            names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 (names alone)
+        except OSError:
+            continue
+        yield from (f"/proc/{pid}/fd/{name}" for name in names)
