@@ -1,0 +1,131 @@
+"""The command line: the commands put together, and the only place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from miyabi_cli import __version__
+from miyabi_cli.commands import codegen, model, runs, trust, worktrees
+from miyabi_cli.errors import MiyabiError
+from miyabi_cli.exits import ExitCode, exit_code_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+app = typer.Typer(
+    name="miyabi",
+    help=(
+        "Run coding agents, built for gpt-oss models, against git repositories.\n\n"
+        "A task becomes a patch that is made in an isolated worktree and verified by the repository's own checks."
+    ),
+    epilog="Exit codes: 0 verified, 1 not good enough, 2 usage, 3 provider, 4 repository or machine, 5 a limit.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("codegen")(codegen.codegen)
+app.add_typer(model.app, name="model")
+app.add_typer(runs.app, name="runs")
+app.add_typer(worktrees.app, name="worktrees")
+app.command("trust")(trust.trust)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"miyabi {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; return its exit code. Every error ends here, as one `error:` and one `hint:` line."""
+    if not arguments:
+        arguments = ["--help"]
+    try:
+        code = app(list(arguments), standalone_mode=False, prog_name="miyabi")
+        _flush()
+        return int(code or 0)
+    except MiyabiError as error:
+        return _report(error.kind, error.message, error.hint, exit_code_of(error), arguments)
+    except typer.exceptions.TyperException as error:
+        message = " ".join(error.format_message().split())
+        return _report("usage", message, _usage_hint(error), ExitCode.USAGE, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return _report("interrupted", "interrupted", None, ExitCode.INTERRUPTED, arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.NOT_GOOD_ENOUGH
+    except Exception as error:
+        where = _keep_traceback(error)
+        message = f"a bug in miyabi: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return _report("bug", message, where, ExitCode.BUG, arguments)
+
+
+def _flush() -> None:
+    """Write what is buffered now, while a broken pipe can still be told from success."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _report(kind: str, message: str, hint: str | None, code: ExitCode, arguments: Sequence[str]) -> int:
+    from miyabi_cli.report.display import plain_text
+
+    message, hint = plain_text(message), plain_text(hint) if hint else None
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    form = _format(arguments)
+    if form in ("json", "jsonl"):
+        error = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
+        print(json.dumps({"error": error} if form == "json" else {"type": "error", "error": error}), flush=True)
+    return int(code)
+
+
+def _format(arguments: Sequence[str]) -> str:
+    """Return the output format that was asked for, also where the rest of the command line is wrong."""
+    form = ""
+    for position, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument in ("--format", "-f") and position + 1 < len(arguments):
+            form = arguments[position + 1]
+        elif argument.startswith("--format="):
+            form = argument.removeprefix("--format=")
+        elif argument.startswith("-f") and not argument.startswith("--"):
+            form = argument.removeprefix("-f")
+    return form
+
+
+def _usage_hint(error: typer.exceptions.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'miyabi'} --help shows what there is"
+
+
+def _keep_traceback(error: Exception) -> str:
+    import tempfile
+    import traceback
+
+    frames: TracebackType | None = error.__traceback__
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    try:
+        from miyabi_cli.places import data_dir
+
+        folder: str | None = str(data_dir("crashes"))
+    except MiyabiError:
+        folder = None
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="crash-", dir=folder, delete=False) as file:
+            file.write(text)
+    except OSError:
+        print(text, file=sys.stderr)
+        return "the traceback is above"
+    return f"the traceback is in {file.name}"

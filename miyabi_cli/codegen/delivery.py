@@ -1,0 +1,104 @@
+"""What becomes of the best attempt: a commit on a branch, a change of the working tree, or the patch alone."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from collections.abc import Sequence
+
+from miyabi_cli.codegen.attempts import Attempt
+from miyabi_cli.codegen.plan import Plan
+from miyabi_cli.codegen.request import CodegenRequest
+from miyabi_cli.codegen.result import CheckReport, CodegenResult, Status, TestsReport
+from miyabi_cli.workspace.check_records import CheckRun
+from miyabi_cli.workspace.delivery import apply_to_working_tree, commit_on_branch, unique_branch
+from miyabi_cli.workspace.repository import identity
+from miyabi_cli.workspace.staging import Staged
+
+SUBJECT_LIMIT = 72
+
+
+async def deliver(plan: Plan, request: CodegenRequest, best: Attempt) -> CodegenResult:
+    """Give the user the patch of an attempt; return the result without the run's totals."""
+    staged, judged = best.staged, best.judged
+    for remark in judged.remarks if judged else ():
+        plan.voice.warn("check", remark)
+    branch = commit = None
+    if staged and request.delivery.kind == "branch":
+        branch, commit = await asyncio.to_thread(_commit, plan, request, best, staged)
+    if staged and request.delivery.kind == "apply":
+        await _apply(plan, request, best, staged)
+    worktree = None
+    if request.keep_worktree:
+        best.worktree.keep()
+        worktree = str(best.worktree.tree)
+    return CodegenResult(
+        run_id=plan.workspace.run_id,
+        status=best.status,
+        summary=_summary(best),
+        base=plan.base,
+        provider=plan.provider.name,
+        model=plan.provider.model_name,
+        effort=plan.sampling.effort if plan.profile.thinks else None,
+        branch=branch,
+        commit=commit,
+        patch=staged.patch.decode("utf-8", "surrogateescape") if staged else "",
+        files_created=_paths(staged, "created"),
+        files_modified=_paths(staged, "modified"),
+        files_deleted=_paths(staged, "deleted"),
+        lines_added=staged.lines_added if staged else 0,
+        lines_removed=staged.lines_removed if staged else 0,
+        tests_added=judged.tests_added if judged else 0,
+        checks=judged.reports if judged else _base_reports(plan.base_runs),
+        worktree=worktree,
+    )
+
+
+def succeeded(status: Status, request: CodegenRequest) -> bool:
+    """Say whether a run did what was asked: verified, or changed where no proof was asked for."""
+    return status == "verified" or (status == "unverified" and not request.checks_wanted)
+
+
+def _commit(plan: Plan, request: CodegenRequest, best: Attempt, staged: Staged) -> tuple[str, str]:
+    author = identity(plan.repository)
+    if not author.configured:
+        plan.voice.warn("identity", f"git knows no user name, so the commit is by {author.name} <{author.email}>")
+    name = request.delivery.branch or unique_branch(
+        plan.repository, plan.task.description, plan.workspace.run_id.rpartition("-")[2]
+    )
+    message = commit_message(plan.task.description, _summary(best), plan.provider.model_name)
+    commit = commit_on_branch(plan.workspace, staged, base=plan.base, branch=name, message=message, author=author)
+    return name, commit
+
+
+async def _apply(plan: Plan, request: CodegenRequest, best: Attempt, staged: Staged) -> None:
+    if not succeeded(best.status, request):
+        plan.voice.warn("apply", "the working tree was not changed: the patch is not verified")
+        return
+    await asyncio.to_thread(apply_to_working_tree, plan.repository, staged.patch)
+
+
+def commit_message(task: str, summary: str, model: str) -> str:
+    """Return a subject of at most 72 characters, the summary, and a trailer as git reads them."""
+    subject = textwrap.shorten(task.partition("\n")[0], SUBJECT_LIMIT, placeholder="...")
+    body = "\n\n".join(textwrap.fill(part, 76) for part in summary.split("\n\n") if part.strip())
+    plain_model = " ".join(model.split())
+    return "\n\n".join(part for part in (subject, body, f"Assisted-by: miyabi ({plain_model})") if part) + "\n"
+
+
+def _summary(best: Attempt) -> str:
+    if best.staged is None:
+        return best.reason or "nothing was changed"
+    said = best.summary.strip() or "changed " + ", ".join(change.path for change in best.staged.files[:5])
+    return f"{said} ({best.reason})" if best.reason else said
+
+
+def _paths(staged: Staged | None, status: str) -> tuple[str, ...]:
+    return tuple(change.path for change in staged.files if change.status == status) if staged else ()
+
+
+def _base_reports(runs: Sequence[CheckRun]) -> tuple[CheckReport, ...]:
+    """Return the base's results alone, where there is no patch to run the checks on."""
+    return tuple(
+        CheckReport(run.name, run.command, run.status, run.status, round(run.seconds, 3), TestsReport()) for run in runs
+    )

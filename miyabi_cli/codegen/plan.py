@@ -1,0 +1,59 @@
+"""What the attempts of a run share: plain frozen data and the run's voice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from miyabi_cli.agent.allowance import Allowance
+from miyabi_cli.agent.context import Task
+from miyabi_cli.codegen.result import Warned
+from miyabi_cli.events import Event, WarningRaised
+from miyabi_cli.llm.profiles import Profile
+from miyabi_cli.llm.provider import Provider
+from miyabi_cli.messages import Sampling
+from miyabi_cli.workspace.check_records import Check, CheckRun
+from miyabi_cli.workspace.repository import Repository
+from miyabi_cli.workspace.sandbox import Sandbox
+from miyabi_cli.workspace.workspaces import Workspace
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class Voice:
+    """Tells what happens: every event goes to `emit`, and every warning is told once and kept for the result."""
+
+    emit: Emit
+    warnings: list[Warned] = field(default_factory=list)
+
+    def warn(self, kind: str, message: str, path: str = "") -> None:
+        warned = Warned(kind, path, message)
+        if warned not in self.warnings:
+            self.warnings.append(warned)
+            self.emit(WarningRaised(kind, path, message))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`base` is the commit that the worktrees start from, `base_runs` its checks' results ("skip" or not run: none).
+
+    `folder` is where the user stands, relative to the root; `include` and `setup` are the worktree's settings.
+    """
+
+    task: Task
+    folder: str
+    repository: Repository
+    workspace: Workspace
+    base: str
+    provider: Provider
+    profile: Profile
+    sampling: Sampling
+    sandbox: Sandbox
+    checks: tuple[Check, ...]
+    base_runs: tuple[CheckRun, ...]
+    allowance: Allowance
+    voice: Voice
+    output_bytes: int
+    include: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()

@@ -1,0 +1,91 @@
+"""The result of `codegen`: plain data, and its JSON form as schemas/codegen.json describes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from miyabi_cli.messages import Usage
+
+Status = Literal["verified", "unverified", "failed", "limit"]
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TestsReport:
+    __test__ = False
+
+    fixed: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    still_failing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """One check before and after the patch: "pass", "fail" or "skip"; `seconds` of the run after."""
+
+    name: str
+    command: str
+    before: str
+    after: str
+    seconds: float
+    tests: TestsReport = field(default_factory=TestsReport)
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    kind: str
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    status: Status
+    steps: int
+    lines_added: int
+    lines_removed: int
+    usage: Usage
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CodegenResult:
+    """What a run gives back. `patch` is the diff against `base` as git writes it; `worktree` is one that is kept.
+
+    A byte of the patch that is not UTF-8 stands as a lone surrogate (PEP 383), and as U+FFFD in the JSON.
+    """
+
+    run_id: str
+    status: Status
+    summary: str
+    base: str
+    provider: str
+    model: str
+    effort: str | None = None
+    branch: str | None = None
+    commit: str | None = None
+    patch: str = ""
+    files_created: tuple[str, ...] = ()
+    files_modified: tuple[str, ...] = ()
+    files_deleted: tuple[str, ...] = ()
+    lines_added: int = 0
+    lines_removed: int = 0
+    tests_added: int = 0
+    checks: tuple[CheckReport, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+    attempts: tuple[AttemptReport, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    worktree: str | None = None
+
+    def data(self) -> dict[str, Any]:
+        """Return the object of `--format json`."""
+        patch = self.patch_bytes.decode("utf-8", "replace")
+        return {"version": RESULT_VERSION, **dataclasses.asdict(self), "patch": patch}
+
+    @property
+    def patch_bytes(self) -> bytes:
+        """Return the patch as `git apply` reads it."""
+        return self.patch.encode("utf-8", "surrogateescape")

@@ -1,0 +1,207 @@
+"""`codegen`: a task becomes a patch. From the base's checks to the best attempt and its delivery."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from miyabi_cli import __version__
+from miyabi_cli.agent.allowance import Allowance, Bounds
+from miyabi_cli.agent.context import Task, folder_at_hand
+from miyabi_cli.codegen.attempts import Attempt, make_attempt
+from miyabi_cli.codegen.base import base_runs
+from miyabi_cli.codegen.delivery import deliver
+from miyabi_cli.codegen.judging import checks_worktree
+from miyabi_cli.codegen.plan import Emit, Plan, Voice
+from miyabi_cli.codegen.request import CodegenRequest
+from miyabi_cli.codegen.result import CodegenResult
+from miyabi_cli.errors import MiyabiError, UsageError
+from miyabi_cli.events import RunStarted
+from miyabi_cli.llm.profiles import Profile, profile_of
+from miyabi_cli.llm.provider import Provider
+from miyabi_cli.messages import Effort, Sampling
+from miyabi_cli.settings import Settings
+from miyabi_cli.workspace.check_records import Check
+from miyabi_cli.workspace.checks import plan_checks
+from miyabi_cli.workspace.repository import Repository, resolve, uncommitted
+from miyabi_cli.workspace.sandbox import Sandbox
+from miyabi_cli.workspace.snapshots import snapshot_uncommitted
+from miyabi_cli.workspace.staging import tree_of
+from miyabi_cli.workspace.workspaces import Workspace, open_workspace
+
+DEFAULT_EFFORT: Effort = "high"
+THOUGHT_TOKENS: dict[Effort, int] = {"low": 2_048, "medium": 8_192, "high": 16_384}
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run works with; opened, and closed, by the caller."""
+
+    settings: Settings
+    repository: Repository
+    provider: Provider
+    sandbox: Sandbox
+    environ: Mapping[str, str]
+
+
+async def run_codegen(request: CodegenRequest, means: Means, *, run_id: str, emit: Emit) -> CodegenResult:
+    """Do one task; tell `emit` all that happens. The repository gets what was asked for, and nothing before the end.
+
+    Raises MiyabiError where provider, repository, sandbox or machine fail; every other end is a result.
+    """
+    started = time.monotonic()
+    voice = Voice(emit)
+    workspace = await asyncio.to_thread(open_workspace, means.repository, run_id, means.settings.worktree.path)
+    try:
+        plan = await open_plan(request, means, workspace, voice)
+        attempts = await _attempts(plan, request)
+        best = min(attempts, key=_rank)
+        result = await deliver(plan, request, best)
+        return replace(
+            result,
+            run_id=run_id,
+            attempts=tuple(attempt.report() for attempt in attempts),
+            usage=plan.allowance.usage,
+            warnings=tuple(voice.warnings),
+            seconds=round(time.monotonic() - started, 3),
+        )
+    finally:
+        await asyncio.to_thread(workspace.close)
+
+
+async def open_plan(request: CodegenRequest, means: Means, workspace: Workspace, voice: Voice) -> Plan:
+    """Find the base, the checks and what they give on it; all that comes before the first question to the model."""
+    settings, repository, provider = means.settings, means.repository, means.provider
+    profile = _profile(provider)
+    effort = settings.llm.default_reasoning_effort or DEFAULT_EFFORT
+    base = await asyncio.to_thread(_base, request, repository, workspace, voice)
+    _tell_start(request, means, voice, base, effort if profile.thinks else None)
+    plan = Plan(
+        task=Task(request.task, task_id=workspace.run_id),
+        folder=folder_at_hand(repository.root, request.folder),
+        repository=repository,
+        workspace=workspace,
+        base=base,
+        provider=provider,
+        profile=profile,
+        sampling=Sampling(settings.llm.default_temperature, _max_tokens(settings, profile, effort), effort),
+        sandbox=means.sandbox,
+        checks=(),
+        base_runs=(),
+        allowance=Allowance(_bounds(settings)),
+        voice=voice,
+        output_bytes=settings.limits.output_bytes,
+        include=tuple(settings.worktree.include),
+        setup=tuple(settings.worktree.setup),
+    )
+    if not request.checks_wanted:
+        return plan
+    worktree = await checks_worktree(plan, 0)
+    found = await asyncio.to_thread(
+        plan_checks,
+        worktree.tree,
+        repository=repository.root,
+        environ=means.environ,
+        configured=_configured(request, settings),
+    )
+    for note in found.notes:
+        voice.warn("checks", note)
+    if not found.checks:
+        voice.warn("checks", "no check was found, so the result can't be verified; name one with --check")
+    plan = replace(plan, checks=found.checks)
+    tree = await asyncio.to_thread(tree_of, workspace, base)
+    return replace(plan, base_runs=await base_runs(plan, tree, means.environ))
+
+
+def _base(request: CodegenRequest, repository: Repository, workspace: Workspace, voice: Voice) -> str:
+    """Return the commit to work from: the one that was named or, with them, a snapshot of uncommitted changes."""
+    if request.include_uncommitted:
+        if request.base != "HEAD":
+            raise UsageError("--include-uncommitted works from HEAD", hint="leave --base out")
+        return snapshot_uncommitted(workspace)
+    if left_out := uncommitted(repository):
+        names = ", ".join(left_out[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+        voice.warn("uncommitted", f"uncommitted changes are left out ({names}); --include-uncommitted takes them along")
+    return resolve(repository, request.base)
+
+
+def _tell_start(request: CodegenRequest, means: Means, voice: Voice, base: str, effort: Effort | None) -> None:
+    provider, sandbox = means.provider, means.sandbox
+    voice.emit(
+        RunStarted(
+            __version__,
+            request.task,
+            str(means.repository.root),
+            base,
+            provider.name,
+            provider.model_name,
+            effort,
+            sandbox.kind,
+            request.options(),
+        )
+    )
+    for warning in sandbox.warnings:
+        voice.warn("sandbox", warning)
+
+
+def _profile(provider: Provider) -> Profile:
+    profile: Profile = getattr(provider, "profile", None) or profile_of(provider.model_name)
+    return profile
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(settings.limits.steps, settings.limits.seconds, settings.limits.tokens, settings.budget.per_run_usd)
+
+
+def _max_tokens(settings: Settings, profile: Profile, effort: Effort) -> int:
+    """Return the tokens of one reply: the answer's, and for a model that thinks those of its thought."""
+    thought = THOUGHT_TOKENS[effort] if profile.thinks else 0
+    return min(settings.llm.default_max_tokens + thought, profile.window // 2)
+
+
+def _configured(request: CodegenRequest, settings: Settings) -> tuple[Check, ...]:
+    """Return the checks of --check, else those of the settings: either replaces what would be found."""
+    if request.requested_checks:
+        return tuple(Check(command, command, requested=True) for command in request.requested_checks)
+    return tuple(Check(check.name, check.command, check.timeout) for check in settings.checks)
+
+
+async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
+    """Make attempts, `jobs` at a time, until one is verified or all are made; return those that came to an end."""
+    wanted = request.tries(plan.profile)
+    numbers = iter(range(1, wanted + 1))
+    ended: list[Attempt] = []
+
+    async def work() -> None:
+        for number in numbers:
+            if plan.allowance.reached(0) and ended:
+                return
+            attempt = await make_attempt(plan, number)
+            ended.append(attempt)
+            if attempt.status == "verified" or (not request.checks_wanted and attempt.staged):
+                raise _Found
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(request.jobs, wanted)):
+                group.create_task(work())
+    except* _Found:
+        pass
+    except* MiyabiError as failed:
+        raise failed.exceptions[0] from None
+    return sorted(ended, key=lambda attempt: attempt.number)
+
+
+class _Found(Exception):
+    """One attempt is good enough: the others are cancelled."""
+
+
+def _rank(attempt: Attempt) -> tuple[int, int, int, int]:
+    """Order attempts, the best first: verified, changed, fewest broken tests, smallest diff."""
+    staged, judged = attempt.staged, attempt.judged
+    failing = sum(run.status == "fail" for run in judged.runs) if judged else 0
+    size = staged.lines_added + staged.lines_removed if staged else 0
+    broken = judged.broken + failing if judged else 0
+    return (attempt.status != "verified", 0 if staged else 1, broken, size)

@@ -1,0 +1,156 @@
+"""Who does the work in a worktree: an agent with tools, or a rewriter for a model that is too small for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from miyabi_cli.agent.actions import actions_for
+from miyabi_cli.agent.context import prompt, read_context, render_context
+from miyabi_cli.agent.focus import Evidence, find_focus
+from miyabi_cli.agent.loop import Agent, Ending
+from miyabi_cli.agent.rewriting import Rewriter, rewriting_prompt
+from miyabi_cli.agent.tools import Toolbox
+from miyabi_cli.codegen.plan import Plan
+from miyabi_cli.events import ConversationOpened, Event, MessageAdded
+from miyabi_cli.messages import Function, Message, Sampling
+from miyabi_cli.workspace.check_records import CheckRun
+from miyabi_cli.workspace.digest import failure_digest
+from miyabi_cli.workspace.git import split_paths
+from miyabi_cli.workspace.paths import PathRefused, Root
+from miyabi_cli.workspace.processes import Limits
+from miyabi_cli.workspace.toolchains import is_test_path
+from miyabi_cli.workspace.worktrees import Worktree
+
+MAP_LIMIT = 1_200
+DIGEST_BYTES = 1_600
+TEMPERATURES = (0.0, 0.5, 0.7, 0.9)
+CHARACTERS_PER_TOKEN = 3
+
+
+class Worker(Protocol):
+    """An agent at work: `turn` until it stops by itself, `tell` it more, look at how it ended."""
+
+    steps: int
+    ending: Ending
+    reason: str
+    answer: str
+
+    def turn(self) -> AsyncGenerator[Event, None]: ...
+
+    def tell(self, text: str) -> MessageAdded: ...
+
+
+def open_worker(plan: Plan, worktree: Worktree, attempt: int) -> tuple[Worker, ConversationOpened]:
+    """Return the worker that suits the plan's model, and the head of its conversation."""
+    root = Root(worktree.tree, aliases=(plan.repository.root,))
+    if plan.profile.editing == "rewrite":
+        rewriter = _rewriter(plan, worktree, root, attempt)
+        if rewriter.excerpts:
+            return rewriter, ConversationOpened(attempt, tuple(rewriter.messages), ())
+    agent = _agent(plan, worktree, root, attempt)
+    return agent, ConversationOpened(attempt, tuple(agent.messages), agent.actions.offered)
+
+
+def head_of(plan: Plan, worktree: Worktree) -> tuple[tuple[Message, ...], tuple[Function, ...]]:
+    """Return what a worker would tell its model first, and the functions it would offer."""
+    _, opened = open_worker(plan, worktree, 1)
+    return opened.messages, opened.functions
+
+
+def digest(runs: Sequence[CheckRun], limit: int = DIGEST_BYTES) -> str:
+    """Return what fails in some check runs, for a model; "" where nothing does."""
+    failing = [run for run in runs if run.status == "fail"]
+    share = limit // max(1, len(failing))
+    return "\n".join(failure_digest(run, share) for run in failing)
+
+
+def listed_files(worktree: Worktree) -> list[str]:
+    """Return the paths that git tracks in a worktree."""
+    return split_paths(worktree.git.run("ls-files", "-z"))
+
+
+def _agent(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Agent:
+    toolbox = Toolbox(
+        root=root,
+        place=worktree.place(),
+        sandbox=plan.sandbox,
+        limits=Limits(),
+        output_bytes=_output_bytes(plan),
+    )
+    actions = actions_for(plan.provider.capabilities, toolbox.functions())
+    head = prompt("tools") + (f"\n\n{actions.instructions}" if actions.instructions else "")
+    messages = [Message("system", head), Message("user", first_message(plan, worktree, root))]
+    return Agent(
+        provider=plan.provider,
+        actions=actions,
+        run_tool=toolbox.run,
+        allowance=plan.allowance,
+        messages=messages,
+        sampling=_sampling(plan, attempt),
+        attempt=attempt,
+    )
+
+
+def first_message(plan: Plan, worktree: Worktree, root: Root) -> str:
+    """Return the task with all that surrounds it: see `agent.context`."""
+    now = {run.name: run.status for run in plan.base_runs}
+    checks = tuple((check.name, check.command, _now(now.get(check.name))) for check in plan.checks)
+    context = read_context(
+        plan.task,
+        root,
+        listed_files(worktree),
+        folder=plan.folder,
+        map_limit=MAP_LIMIT,
+        checks=checks,
+        failures=digest(plan.base_runs),
+    )
+    return render_context(context)
+
+
+def _now(status: str | None) -> str:
+    return {"pass": "passes now", "fail": "fails now", "skip": "can't run here", None: "not run yet"}[status]
+
+
+def _rewriter(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Rewriter:
+    failures = digest(plan.base_runs)
+    failing = tuple(failure.name for run in plan.base_runs for failure in run.failures)
+    output = "\n".join(f"{failure.message}\n{failure.details}" for run in plan.base_runs for failure in run.failures)
+    evidence = Evidence(plan.task.description, output or failures, failing)
+    room = (plan.profile.window // 4) * CHARACTERS_PER_TOKEN
+    excerpts = find_focus(
+        listed_files(worktree), lambda path: _text(root, path), evidence, is_test=is_test_path, limit=min(room, 6_000)
+    )
+    return Rewriter(
+        provider=plan.provider,
+        root=root,
+        excerpts=excerpts,
+        allowance=plan.allowance,
+        messages=[Message("user", rewriting_prompt(plan.task.description, excerpts, failures))],
+        sampling=_sampling(plan, attempt),
+        attempt=attempt,
+    )
+
+
+def _sampling(plan: Plan, attempt: int) -> Sampling:
+    """Vary the seed between attempts and, where the profile has none of its own, the temperature too."""
+    given = plan.sampling
+    temperature = given.temperature
+    if temperature is None and plan.profile.temperature is None and plan.profile.editing == "rewrite":
+        temperature = TEMPERATURES[(attempt - 1) % len(TEMPERATURES)]
+    seed = (
+        given.seed if given.seed is not None else attempt if plan.profile.editing == "rewrite" or attempt > 1 else None
+    )
+    return Sampling(temperature, given.max_tokens, given.effort, seed)
+
+
+def _output_bytes(plan: Plan) -> int:
+    """Return how much of a tool's output a model may see: an eighth of its window at the most."""
+    return min(plan.output_bytes, plan.profile.window * CHARACTERS_PER_TOKEN // 8)
+
+
+def _text(root: Root, path: str) -> str:
+    try:
+        return root.read(path).decode("utf-8", "replace")
+    except (PathRefused, OSError):
+        return ""

@@ -1,0 +1,286 @@
+"""`miyabi codegen`: a task becomes a patch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from miyabi_cli.commands import flags
+from miyabi_cli.commands.asynchronous import run_async
+from miyabi_cli.commands.questions import ask_for_trust
+from miyabi_cli.errors import MachineError, UsageError
+from miyabi_cli.events import TRANSIENT, Event, RunEnded
+from miyabi_cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from miyabi_cli.codegen.request import CodegenRequest, Delivery
+    from miyabi_cli.codegen.result import CodegenResult
+    from miyabi_cli.codegen.run import Means
+    from miyabi_cli.report.progress import Progress
+    from miyabi_cli.runs import Run
+    from miyabi_cli.settings import Settings
+
+EPILOG = (
+    "Examples:  miyabi codegen 'fix the failing test in tests/test_dates.py'   |   "
+    "miyabi codegen 'add --json to the export command' --check 'pytest -q' --check 'ruff check'   |   "
+    "git diff | miyabi codegen - --apply --format json"
+)
+
+
+def codegen(
+    task: Annotated[str | None, typer.Argument(help="What is to be done, in words; - reads it from stdin.")] = None,
+    # the repository
+    repo: flags.Repo = None,
+    base: Annotated[str, typer.Option(help="Work from this commit, branch or tag.", metavar="REV")] = "HEAD",
+    include_uncommitted: Annotated[
+        bool, typer.Option("--include-uncommitted", help="Take uncommitted changes along; else they are left out.")
+    ] = False,
+    # the model
+    provider: flags.ProviderName = None,
+    model: flags.ModelName = None,
+    endpoint: flags.Endpoint = None,
+    effort: flags.EffortName = None,
+    attempts: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Tries until one is verified; each in a worktree of its own.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Attempts at the same time.")] = 1,
+    # the checks
+    check: Annotated[
+        list[str] | None,
+        typer.Option(help="A command that must exit 0; replaces the checks that were found. May be repeated."),
+    ] = None,
+    no_checks: Annotated[bool, typer.Option("--no-checks", help="Ask for no proof; the result is unverified.")] = False,
+    # what becomes of the patch
+    branch: Annotated[str | None, typer.Option(help="Commit on this new branch.", metavar="NAME")] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Change the working tree, if verified; make no branch.")
+    ] = False,
+    patch: Annotated[
+        str | None, typer.Option(help="Write the patch to a file, or - for stdout; make no branch.", metavar="FILE|-")
+    ] = None,
+    # limits
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Replies of the model in one attempt.")] = None,
+    max_time: Annotated[float | None, typer.Option(min=0.001, help="Seconds for the whole run.")] = None,
+    max_cost: flags.MaxCost = None,
+    timeout: flags.Timeout = None,
+    # how it runs
+    sandbox: Annotated[
+        Literal["auto", "off"] | None, typer.Option(help="off: commands run with your rights and your network.")
+    ] = None,
+    keep_worktree: Annotated[bool, typer.Option("--keep-worktree", help="Leave the worktree for a look.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show context, checks, prompt size and cost bound; ask no model.")
+    ] = False,
+    config: flags.Config = None,
+    format: Annotated[Literal["text", "json", "jsonl"], flags.FORMAT] = "text",
+    output: flags.Output = None,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+    color: flags.Color = "auto",
+) -> None:
+    """Turn a task into a patch, made in an isolated worktree and verified by the repository's own checks.
+
+    By default the result is one commit on a new branch miyabi/..., and your working tree stays as it is. The result
+    goes to stdout, progress to stderr. Exit codes: 0 verified, 1 not verified or nothing changed, 2 usage, 3 the
+    provider, 4 the repository or the machine, 5 a limit was reached.
+    """
+    from miyabi_cli.codegen.request import CodegenRequest
+
+    request = CodegenRequest(
+        task=flags.read_task(task),
+        base=base,
+        include_uncommitted=include_uncommitted,
+        requested_checks=_checks(check, no_checks),
+        checks_wanted=not no_checks,
+        attempts=attempts,
+        jobs=jobs,
+        delivery=_delivery(branch, apply, patch, format),
+        keep_worktree=keep_worktree,
+        folder=repo or Path(),
+    )
+    chosen = {
+        **flags.provider_flags(provider, model, endpoint),
+        "llm.default_reasoning_effort": effort,
+        "llm.timeout": timeout,
+        "limits.steps": max_steps,
+        "limits.seconds": max_time,
+        "budget.per_run_usd": max_cost,
+        "sandbox.mode": sandbox,
+    }
+    show = _Show(format, output, patch, color, quiet, verbose)
+    raise typer.Exit(run_async(_run(request, flags.nested(chosen), config, show, dry_run=dry_run)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Show:
+    """How the result is shown."""
+
+    format: str
+    output: Path | None
+    patch: str | None
+    color: Literal["auto", "always", "never"]
+    quiet: bool
+    verbose: bool
+
+
+async def _run(
+    request: CodegenRequest, chosen: dict[str, Any], config: Path | None, show: _Show, *, dry_run: bool
+) -> int:
+    """Open all that a run needs, do it, show the result; return the exit code."""
+    from miyabi_cli.codegen.dry_run import preview
+    from miyabi_cli.codegen.run import run_codegen
+    from miyabi_cli.report.dry_run import write_preview
+    from miyabi_cli.report.outputs import open_output
+    from miyabi_cli.report.progress import Progress
+    from miyabi_cli.report.streams import open_streams
+    from miyabi_cli.runs import PATCH, RESULT, RunLog, new_run_id
+
+    streams = open_streams(show.output, color=show.color, quiet=show.quiet, verbose=show.verbose)
+    report = open_output("patch" if show.patch == "-" else show.format, streams)
+    progress = Progress(streams)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(progress.close)
+        async with open_means(request, chosen, config, progress) as means:
+            if dry_run:
+                write_preview(await preview(request, means), show.format, streams)
+                return ExitCode.OK
+            run_id = new_run_id()
+            log = RunLog(run_id)
+            cleanup.callback(log.close)
+
+            def emit(event: Event) -> None:
+                data = log.write(event)
+                if not isinstance(event, TRANSIENT):
+                    report.event(data)
+                progress.show(event)
+
+            result = await run_codegen(request, means, run_id=run_id, emit=emit)
+            data = result.data()
+            log.keep(PATCH, result.patch_bytes)
+            log.keep(RESULT, json.dumps(data, indent=2).encode())
+            emit(RunEnded(data))
+            progress.close()
+            if show.patch not in (None, "-"):
+                _write_patch(Path(str(show.patch)), result.patch_bytes)
+            report.result(data)
+            return exit_code(result, request)
+
+
+def play_again(run: Run, *, verbose: bool, color: Literal["auto", "always", "never"]) -> None:
+    """Do a past run again with its recorded replies: tools and checks run anew, the patch goes to stdout.
+
+    Raises UsageError where the run's log has no beginning.
+    """
+    from miyabi_cli.codegen.request import CodegenRequest, Delivery
+    from miyabi_cli.runs import EVENTS, read_log
+
+    first = next((event for event in read_log(run.directory) if event["type"] == "run_started"), None)
+    if first is None:
+        raise UsageError(f"run {run.run_id} has no events to play", hint="miyabi runs list shows the others")
+    options = first["options"]
+    request = CodegenRequest(
+        task=first["task"],
+        base=first["base"],
+        requested_checks=tuple(options["checks"]),
+        checks_wanted=options["checks_wanted"],
+        attempts=options["attempts"],
+        delivery=Delivery("patch"),
+        folder=Path(first["repository"]),
+    )
+    chosen = {"llm": {"provider": "replay", "replay": {"file": str(run.directory / EVENTS)}}}
+    show = _Show("text", None, "-", color, False, verbose)
+    raise typer.Exit(run_async(_run(request, chosen, None, show, dry_run=False)))
+
+
+@contextlib.asynccontextmanager
+async def open_means(
+    request: CodegenRequest, chosen: dict[str, Any], config: Path | None, progress: Progress
+) -> AsyncIterator[Means]:
+    """Open repository, settings, sandbox and provider for a run, and close them after it."""
+    from miyabi_cli.codegen.run import Means
+    from miyabi_cli.events import ProgressMade
+    from miyabi_cli.llm.table import open_provider
+    from miyabi_cli.workspace.repository import open_repository
+    from miyabi_cli.workspace.sandbox import open_sandbox
+
+    repository = await asyncio.to_thread(open_repository, request.folder)
+    settings = resolve_settings(chosen, config, repository.root)
+    sandbox = open_sandbox(
+        settings.sandbox.mode,
+        repository=repository.root,
+        environ=os.environ,
+        network=settings.sandbox.network,
+        read=settings.sandbox.read,
+        write=settings.sandbox.write,
+    )
+    provider = await open_provider(settings, lambda what: progress.show(ProgressMade(what)))
+    try:
+        yield Means(settings, repository, provider, sandbox, os.environ)
+    finally:
+        await provider.close()
+
+
+def resolve_settings(chosen: dict[str, Any], config: Path | None, root: Path) -> Settings:
+    """Load the settings; a --model that came without --provider goes to the provider that the settings name."""
+    from miyabi_cli.sources import load_settings
+
+    model = chosen.get("llm", {}).pop("model", None)
+    flags_and_places: dict[str, Any] = {
+        "flags": chosen,
+        "environ": os.environ,
+        "repository": root,
+        "config": config,
+        "ask": ask_for_trust(),
+    }
+    settings = load_settings(**flags_and_places)
+    if model is None:
+        return settings
+    if settings.llm.provider == "auto":
+        raise UsageError("--model needs a provider", hint="say --provider or --endpoint too")
+    chosen["llm"].setdefault(settings.llm.provider, {})["model"] = model
+    return load_settings(**flags_and_places)
+
+
+def exit_code(result: CodegenResult, request: CodegenRequest) -> ExitCode:
+    """Return what a result means to the caller."""
+    from miyabi_cli.codegen.delivery import succeeded
+
+    if succeeded(result.status, request):
+        return ExitCode.OK
+    return ExitCode.LIMIT if result.status == "limit" else ExitCode.NOT_GOOD_ENOUGH
+
+
+def _checks(check: list[str] | None, no_checks: bool) -> tuple[str, ...]:
+    if check and no_checks:
+        raise UsageError("--check and --no-checks exclude each other")
+    if empty := [command for command in check or () if not command.strip()]:
+        raise UsageError(f"--check {empty[0]!r} is no command")
+    return tuple(check or ())
+
+
+def _delivery(branch: str | None, apply: bool, patch: str | None, format: str) -> Delivery:
+    from miyabi_cli.codegen.request import Delivery
+
+    given = [name for name, value in (("--branch", branch), ("--apply", apply), ("--patch", patch)) if value]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other")
+    if patch == "-" and format != "text":
+        raise UsageError(f"--patch - and --format {format} both want stdout", hint="the JSON holds the patch")
+    if branch is not None and not branch.strip():
+        raise UsageError("--branch needs a name")
+    return Delivery("apply" if apply else "patch" if patch else "branch", branch)
+
+
+def _write_patch(path: Path, patch: bytes) -> None:
+    try:
+        path.write_bytes(patch)
+    except OSError as error:
+        raise MachineError(f"can't write {path}: {error.strerror}") from None

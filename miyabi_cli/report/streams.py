@@ -1,0 +1,53 @@
+"""Where a report writes: stdout or a file for the result, stderr for progress, each with colours or without."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+from miyabi_cli.errors import MachineError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ColorChoice = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """`output` takes the result, `talk` the progress."""
+
+    output: IO[str]
+    talk: IO[str]
+    color: ColorChoice = "auto"
+    quiet: bool = False
+    verbose: bool = False
+
+    def colored(self, stream: IO[str]) -> bool:
+        """Say whether a stream gets colours: a terminal does, unless NO_COLOR (no-color.org) or a flag says no."""
+        if self.color != "auto":
+            return self.color == "always"
+        return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
+
+    def console(self, stream: IO[str]) -> Console:
+        """Return rich's console for a stream."""
+        from rich.console import Console
+
+        colored = self.colored(stream)
+        return Console(
+            file=stream, force_terminal=True if colored else None, no_color=not colored, highlight=False, markup=False
+        )
+
+
+def open_streams(output: Path | None, *, color: ColorChoice, quiet: bool, verbose: bool) -> Streams:
+    """Return the streams of this process; `output` names a file instead of stdout. Raises MachineError."""
+    result: IO[str] = sys.stdout
+    if output is not None:
+        try:
+            result = output.open("w", encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise MachineError(f"can't write {output}: {error.strerror}") from None
+    return Streams(result, sys.stderr, color, quiet, verbose)

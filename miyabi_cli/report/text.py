@@ -1,0 +1,75 @@
+"""A codegen result for a person: what became of the task, the checks, the diff in colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from miyabi_cli.report.display import plain_text, safe_text
+from miyabi_cli.report.streams import Streams
+
+STYLES = {"verified": "bold green", "unverified": "bold yellow", "failed": "bold red", "limit": "bold yellow"}
+NAMES_SHOWN = 5
+
+
+def write_result(result: Mapping[str, Any], streams: Streams, stream: IO[str], *, diff: bool = True) -> None:
+    """Write a result to `stream`; `result` is the object of `--format json`."""
+    console = streams.console(stream)
+
+    def line(text: str = "", style: str | None = None) -> None:
+        console.print(safe_text(text), style=style, soft_wrap=True)
+
+    if diff and result["patch"]:
+        for text in safe_text(result["patch"]).splitlines():
+            line(text, _diff_style(text))
+        line()
+    line(f"{result['status']}: {plain_text(result['summary'])}", STYLES[result["status"]])
+    for check in result["checks"]:
+        line(f"  check {check['name']}: {check['before']} before, {check['after']} after{_tests(check['tests'])}")
+    files = [
+        *(f"{path} (new)" for path in result["files_created"]),
+        *result["files_modified"],
+        *(f"{path} (deleted)" for path in result["files_deleted"]),
+    ]
+    if files:
+        line(f"  files: {_names(files)}, +{result['lines_added']} -{result['lines_removed']}")
+    for warning in result["warnings"]:
+        line(f"  warning: {warning['path'] + ': ' if warning['path'] else ''}{warning['message']}", "yellow")
+    line(f"  {_spent(result)}", "dim")
+    if result["branch"]:
+        base, branch = result["base"][:12], result["branch"]
+        line(f"  branch {branch}, commit {result['commit'][:12]}: git diff {base} {branch}")
+    if result["worktree"]:
+        line(f"  worktree kept: {result['worktree']}")
+    line(f"  run {result['run_id']}: miyabi runs show {result['run_id']}", "dim")
+    stream.flush()
+
+
+def _diff_style(line: str) -> str | None:
+    if line.startswith(("diff ", "index ", "--- ", "+++ ", "new file", "deleted file")):
+        return "bold"
+    return {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+
+
+def _tests(tests: Mapping[str, Any]) -> str:
+    parts = [
+        f"{len(tests[key])} {key.replace('_', ' ')} ({_names(tests[key])})"
+        for key in ("fixed", "broken", "still_failing")
+        if tests[key]
+    ]
+    return f"; {'; '.join(parts)}" if parts else ""
+
+
+def _names(names: Any) -> str:
+    shown = ", ".join(plain_text(name) for name in names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _spent(result: Mapping[str, Any]) -> str:
+    usage = result["usage"]
+    cost = "cost unknown" if usage["cost_usd"] is None else f"{usage['cost_usd']:.4f} USD"
+    return (
+        f"{result['model']} ({result['provider']}), {len(result['attempts'])} attempts, {usage['requests']} requests, "
+        f"{usage['input_tokens']:,} tokens in ({usage['cached_tokens']:,} cached), {usage['output_tokens']:,} out, "
+        f"{cost}, {result['seconds']:.1f} s"
+    )

@@ -1,0 +1,82 @@
+"""A run's log as a conversation that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from miyabi_cli.report.display import plain_text, safe_text
+from miyabi_cli.report.streams import Streams
+
+OUTPUT_LIMIT = 2_000
+
+
+def write_transcript(events: Iterable[Mapping[str, Any]], streams: Streams) -> None:
+    """Write the events of a log (objects as `events.event_data` makes them) to the result's stream."""
+    console = streams.console(streams.output)
+    for event in events:
+        for text, style in _lines(event):
+            console.print(safe_text(text), style=style, soft_wrap=True)
+
+
+Lines = Iterable[tuple[str, str | None]]
+
+
+def _lines(event: Mapping[str, Any]) -> Lines:
+    shown = SHOWN.get(str(event.get("type")))
+    return shown(event) if shown else ()
+
+
+def _opened(event: Mapping[str, Any]) -> Lines:
+    for message in event["messages"]:
+        yield f"── {message['role']}", "bold"
+        yield _cut(message["content"]), None
+
+
+def _reply(event: Mapping[str, Any]) -> Lines:
+    reply = event["reply"]
+    yield f"── the model, step {event['step']}", "bold cyan"
+    if reply["thought"].strip():
+        yield reply["thought"].strip(), "dim italic"
+    if reply["text"].strip():
+        yield reply["text"].strip(), None
+    for call in reply["tool_calls"]:
+        yield f"→ {call['name']} {plain_text(call['arguments'])}", "cyan"
+
+
+def _tool_ended(event: Mapping[str, Any]) -> Lines:
+    yield f"── {event['name']}{' failed' if event['failed'] else ''} ({event['seconds']:.1f} s)", "bold"
+    yield _cut(event["output"].rstrip()), "dim"
+
+
+def _message_added(event: Mapping[str, Any]) -> Lines:
+    yield "── miyabi", "bold"
+    yield _cut(event["message"]["content"]), None
+
+
+def _check_ended(event: Mapping[str, Any]) -> Lines:
+    yield f"── check {event['name']} {event['stage']}: {event['status']} ({event['seconds']:.1f} s)", "bold"
+
+
+def _attempt(event: Mapping[str, Any]) -> Lines:
+    yield f"══ attempt {event['attempt']} {event.get('status', '')}".rstrip(), "bold"
+
+
+def _warning(event: Mapping[str, Any]) -> Lines:
+    yield f"warning: {event['path']} {event['message']}", "yellow"
+
+
+SHOWN: dict[str, Callable[[Mapping[str, Any]], Lines]] = {
+    "conversation_opened": _opened,
+    "reply": _reply,
+    "tool_ended": _tool_ended,
+    "message_added": _message_added,
+    "check_ended": _check_ended,
+    "attempt_started": _attempt,
+    "attempt_ended": _attempt,
+    "warning": _warning,
+}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= OUTPUT_LIMIT else f"{text[:OUTPUT_LIMIT]}\n[{len(text) - OUTPUT_LIMIT} characters more]"

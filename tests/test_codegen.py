@@ -1,0 +1,424 @@
+"""`miyabi codegen` from end to end: the real CLI, git, sandbox and tests; a server that plays the model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from miyabi_cli.runs import read_log
+from tests.conftest import Miyabi, Ran
+from tests.support.server import ChatServer, call, chat_server, say, send_error
+
+TASK = "Fix the failing test"
+FIX = "*** Begin Patch\n*** Update File: calc.py\n@@\n-    return a - b\n+    return a + b\n*** End Patch"
+BREAK = "*** Begin Patch\n*** Update File: calc.py\n@@\n-    return a * 2\n+    return a * 3\n*** End Patch"
+FIXING = (call("apply_patch", {"patch": FIX}), say("add subtracted; it adds now."))
+
+Git = Callable[..., str]
+
+
+def model(server: ChatServer) -> list[str]:
+    return ["--endpoint", server.url, "--model", "gpt-oss-20b"]
+
+
+def result_of(ran: Ran) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(ran.stdout)
+    jsonschema.validate(result, schema("codegen"))
+    return result
+
+
+def schema(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(resources.files("miyabi_cli").joinpath("schemas", f"{name}.json").read_text())
+    return data
+
+
+def state(repository: Path, git: Git) -> tuple[str, ...]:
+    """All of a repository that a run must leave alone."""
+    return (
+        git("status", "--porcelain=v2", "--branch", "--ignored", cwd=repository),
+        (repository / ".git/config").read_text(),
+        (repository / ".git/HEAD").read_text(),
+        (repository / ".git/index").read_bytes().hex(),
+        git("stash", "list", cwd=repository),
+        git("worktree", "list", cwd=repository),
+    )
+
+
+def test_a_bug_is_fixed_on_a_branch_and_the_user_s_files_stay(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    before = state(repository, git)
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository)
+    assert (ran.code, ran.stderr.count("error")) == (0, 0), ran.stderr
+    result = result_of(ran)
+    assert (result["status"], result["summary"]) == ("verified", "add subtracted; it adds now.")
+    assert result["files_modified"] == ["calc.py"]
+    assert (result["files_created"], result["files_deleted"], result["warnings"]) == ([], [], [])
+    assert (result["lines_added"], result["lines_removed"]) == (1, 1)
+    (check,) = result["checks"]
+    assert (check["before"], check["after"]) == ("fail", "pass")
+    assert len(check["tests"]["fixed"]) == 1
+    assert "test_add" in check["tests"]["fixed"][0]
+    assert result["usage"] | {"cost_usd": None} == {
+        "requests": 2,
+        "input_tokens": 200,
+        "cached_tokens": 100,
+        "output_tokens": 40,
+        "reasoning_tokens": 0,
+        "cost_usd": None,
+    }
+    assert state(repository, git) == before
+    assert result["branch"].startswith("miyabi/fix-the-failing-test-")
+    assert git("rev-parse", result["branch"], cwd=repository) == result["commit"]
+    log = git("log", "-1", "--format=%an <%ae>%n%cn%n%P%n%B", result["branch"], cwd=repository)
+    assert log.splitlines()[:3] == ["Ada <ada@example.org>", "Ada", git("rev-parse", "HEAD", cwd=repository)]
+    assert log.endswith("Assisted-by: miyabi (gpt-oss-20b)")
+    assert git("diff", "--full-index", "HEAD", result["branch"], cwd=repository).strip() == result["patch"].strip()
+    assert result["base"] == git("rev-parse", "HEAD", cwd=repository)
+
+
+def test_text_is_for_people(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), cwd=repository)
+    assert ran.code == 0, ran.stderr
+    assert "+    return a + b" in ran.stdout
+    assert "verified: add subtracted; it adds now." in ran.stdout
+    assert "fail before, pass after; 1 fixed" in ran.stdout
+    assert "branch miyabi/fix-the-failing-test-" in ran.stdout
+    assert "sandbox bubblewrap" in ran.stderr
+    assert "apply_patch" in ran.stderr
+    assert "\x1b" not in ran.stdout + ran.stderr
+
+
+def test_quiet_says_nothing_on_stderr(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--quiet", cwd=repository)
+    assert (ran.code, ran.stderr) == (0, "")
+
+
+def test_jsonl_is_an_event_a_line_and_the_result_at_last(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "jsonl", cwd=repository)
+    assert ran.code == 0, ran.stderr
+    events = [json.loads(line) for line in ran.stdout.splitlines()]
+    validator = jsonschema.Draft202012Validator(
+        schema("event"),
+        registry=referencing_registry(),
+    )
+    for event in events:
+        validator.validate(event)
+    kinds = [event["type"] for event in events]
+    assert kinds[0] == "run_started"
+    assert kinds[-1] == "result"
+    assert kinds.index("tool_started") < kinds.index("tool_ended")
+    assert events[-1]["result"]["status"] == "verified"
+    assert len({event["run_id"] for event in events}) == 1
+
+
+def referencing_registry() -> Any:
+    from referencing import Registry, Resource
+
+    return Registry().with_resource("codegen.json", Resource.from_contents(schema("codegen")))
+
+
+def test_apply_changes_the_working_tree_and_makes_no_branch(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--apply", "--format", "json", cwd=repository)
+    assert ran.code == 0, ran.stderr
+    assert result_of(ran)["branch"] is None
+    assert git("status", "--porcelain", cwd=repository) == "M calc.py"
+    assert git("branch", "--format=%(refname:short)", cwd=repository) == "main"
+    assert "return a + b" in (repository / "calc.py").read_text()
+
+
+def test_apply_refuses_a_conflict_and_changes_nothing(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    mine = (repository / "calc.py").read_text().replace("a - b", "a - b - 0")
+    (repository / "calc.py").write_text(mine)
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--apply", cwd=repository)
+    assert ran.code == 4
+    assert "error: the patch does not fit your files" in ran.stderr
+    assert (repository / "calc.py").read_text() == mine
+
+
+def test_apply_leaves_the_tree_alone_where_it_is_not_verified(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    with chat_server(call("apply_patch", {"patch": BREAK}), say("Tripled.")) as server:
+        ran = miyabi("codegen", "Triple it", *model(server), "--apply", "--format", "json", cwd=repository)
+    assert ran.code == 1
+    result = result_of(ran)
+    assert result["status"] == "unverified"
+    assert "test_double" in result["checks"][0]["tests"]["broken"][0]
+    assert git("status", "--porcelain", cwd=repository) == ""
+
+
+def test_patch_is_what_git_applies(repository: Path, miyabi: Miyabi, git: Git, tmp_path: Path) -> None:
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--patch", "-", cwd=repository)
+        assert ran.code == 0, ran.stderr
+        server.requests.clear()
+        to_file = miyabi("codegen", TASK, *model(server), "--patch", str(tmp_path / "p.diff"), cwd=repository)
+    assert to_file.code == 0
+    assert ran.stdout.startswith("diff --git a/calc.py b/calc.py\n")
+    assert (tmp_path / "p.diff").read_text() == ran.stdout
+    git("apply", str(tmp_path / "p.diff"), cwd=repository)
+    assert "return a + b" in (repository / "calc.py").read_text()
+
+
+def test_a_failing_check_goes_back_to_the_model_which_mends_it(repository: Path, miyabi: Miyabi) -> None:
+    wrong = FIX.replace("a + b", "b - a")
+    mend = FIX.replace("a - b", "b - a")
+    with chat_server(
+        call("apply_patch", {"patch": wrong}), say("Turned."), call("apply_patch", {"patch": mend}), say("Adds.")
+    ) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository)
+        told = server.requests[2].json["messages"][-1]
+    assert result_of(ran)["status"] == "verified"
+    assert told["role"] == "user"
+    assert "test_add" in told["content"]
+
+
+def test_no_change_is_nudged_once_and_then_failed(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(say("It is fine as it is.")) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository)
+        assert len(server.requests) == 2
+        assert "Nothing has changed" in server.requests[1].json["messages"][-1]["content"]
+    assert ran.code == 1
+    result = result_of(ran)
+    assert (result["status"], result["patch"], result["branch"]) == ("failed", "", None)
+
+
+def test_no_checks_asks_for_no_proof(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(call("apply_patch", {"patch": BREAK}), say("Tripled.")) as server:
+        ran = miyabi("codegen", "Triple it", *model(server), "--no-checks", "--format", "json", cwd=repository)
+    assert ran.code == 0
+    result = result_of(ran)
+    assert (result["status"], result["checks"]) == ("unverified", [])
+
+
+def test_a_given_check_replaces_those_found_and_must_pass(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(*FIXING) as server:
+        passes = miyabi(
+            "codegen", TASK, *model(server), "--check", "grep -q 'a + b' calc.py", "-f", "json", cwd=repository
+        )
+        server.requests.clear()
+        fails = miyabi(
+            "codegen", TASK, *model(server), "--check", "false", "-f", "json", "--max-steps", "3", cwd=repository
+        )
+    assert passes.code == 0
+    assert [(check["command"], check["before"], check["after"]) for check in result_of(passes)["checks"]] == [
+        ("grep -q 'a + b' calc.py", "fail", "pass")
+    ]
+    assert fails.code in (1, 5)
+    assert result_of(fails)["status"] in ("unverified", "limit")
+
+
+def test_a_limit_is_exit_5_and_the_work_is_kept(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    with chat_server(call("apply_patch", {"patch": BREAK}), call("exec", {"cmd": "true"})) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--max-steps", "2", "--format", "json", cwd=repository)
+    assert ran.code == 5, ran.stderr
+    result = result_of(ran)
+    assert result["status"] == "limit"
+    assert "limit of 2 steps" in result["summary"]
+    assert git("rev-parse", result["branch"], cwd=repository) == result["commit"]
+
+
+def test_a_limit_with_a_verified_patch_in_hand_is_verified(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(call("apply_patch", {"patch": FIX})) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--max-steps", "1", "--format", "json", cwd=repository)
+    assert (ran.code, result_of(ran)["status"]) == (0, "verified")
+
+
+def test_the_time_limit_ends_a_tool_that_hangs(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(call("exec", {"cmd": "sleep 60"})) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--max-time", "4", "--format", "json", cwd=repository, timeout=40)
+    assert ran.code == 5, ran.stderr
+    assert "time limit" in result_of(ran)["summary"]
+
+
+def test_a_patch_that_weakens_the_tests_is_not_verified(repository: Path, miyabi: Miyabi) -> None:
+    weaker = (
+        "*** Begin Patch\n*** Update File: test_calc.py\n@@\n-    assert add(2, 3) == 5\n+    assert add(2, 3) == -1\n"
+        "*** End Patch"
+    )
+    with chat_server(call("apply_patch", {"patch": weaker}), say("Passes now.")) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "json", "--check", "pytest -q", cwd=repository)
+    assert ran.code == 1, ran.stdout
+    assert result_of(ran)["status"] == "unverified"
+
+
+def test_attempts_start_anew_and_the_first_verified_one_is_taken(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    script = [call("apply_patch", {"patch": BREAK}), *[say("Tripled.")] * 4, *FIXING]
+    with chat_server(*script) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--attempts", "3", "--format", "json", cwd=repository)
+    assert ran.code == 0, ran.stderr
+    result = result_of(ran)
+    assert [attempt["status"] for attempt in result["attempts"]] == ["unverified", "verified"]
+    assert "a * 3" not in git("show", f"{result['branch']}:calc.py", cwd=repository)
+
+
+def test_uncommitted_changes_are_left_out_or_taken_along(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    with (repository / "calc.py").open("a") as file:
+        file.write("\n\ndef half(a):\n    return a / 2\n")
+    (repository / "new.py").write_text("x = 1\n")
+    before = state(repository, git)
+    with chat_server(*FIXING) as server:
+        out = miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository)
+        server.requests.clear()
+        along = miyabi("codegen", TASK, *model(server), "--include-uncommitted", "--format", "json", cwd=repository)
+    assert state(repository, git) == before
+    left_out, taken = result_of(out), result_of(along)
+    assert [warning["kind"] for warning in left_out["warnings"]] == ["uncommitted"]
+    assert "half" not in git("show", f"{left_out['branch']}:calc.py", cwd=repository)
+    assert taken["warnings"] == []
+    assert taken["files_modified"] == ["calc.py"]
+    assert (taken["lines_added"], taken["lines_removed"]) == (1, 1)
+    assert "half" in git("show", f"{taken['branch']}:calc.py", cwd=repository)
+    assert git("show", f"{taken['branch']}:new.py", cwd=repository) == "x = 1"
+
+
+def test_what_checks_leave_behind_is_no_part_of_the_patch(repository: Path, miyabi: Miyabi) -> None:
+    dirty = "python -m pytest -q; mkdir -p __pycache__ .pytest_cache; touch __pycache__/a.pyc .pytest_cache/b x.pyc"
+    with chat_server(call("exec", {"cmd": dirty}), *FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository)
+    result = result_of(ran)
+    assert (result["files_created"], result["files_modified"]) == ([], ["calc.py"])
+
+
+def test_the_request_is_small_and_each_head_is_the_last_request(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(call("exec", {"cmd": "echo hi"}), *FIXING) as server:
+        miyabi("codegen", TASK, *model(server), cwd=repository)
+        bodies = [request.body for request in server.requests]
+    assert len(bodies[0]) < 5_000
+    for one, two in itertools.pairwise(bodies):
+        assert two.startswith(one[: one.index(b'],"temperature"')])
+
+
+def test_a_run_can_be_shown_and_played_again_without_a_model(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    with chat_server(*FIXING) as server:
+        first = result_of(miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository))
+    listed = miyabi("runs", "list")
+    assert listed.stdout.split()[:2] == [first["run_id"], "verified"]
+    shown = miyabi("runs", "show", "last", "--events")
+    assert shown.code == 0
+    assert "→ apply_patch" in shown.stdout
+    assert "+    return a + b" in shown.stdout
+    as_json = json.loads(miyabi("runs", "show", first["run_id"], "--format", "json", "--events").stdout)
+    assert as_json["result"] == first
+    again = miyabi("runs", "replay", "last")
+    assert (again.code, again.stdout) == (0, first["patch"]), again.stderr
+    assert "verified" in again.stderr
+    assert len(git("branch", "--list", "miyabi/*", cwd=repository).splitlines()) == 1
+
+
+def test_events_are_on_the_disk_before_the_tool_runs(repository: Path, miyabi: Miyabi, home: Path) -> None:
+    seen: list[list[str]] = []
+
+    def second(handler: Any, request: Any) -> None:
+        (folder,) = (home / "data/runs").iterdir()
+        seen.append([event["type"] for event in read_log(folder)])
+        from tests.support.server import stream
+
+        stream(handler, say("Nothing to do."))
+
+    with chat_server(call("exec", {"cmd": "true"}), second) as server:
+        miyabi("codegen", TASK, *model(server), "--no-checks", cwd=repository)
+    assert seen[0][-3:] == ["reply", "tool_started", "tool_ended"]
+
+
+def test_dry_run_asks_no_model(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(send_error(500, b"{}")) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--dry-run", cwd=repository)
+        as_json = miyabi("codegen", TASK, *model(server), "--dry-run", "--format", "json", cwd=repository)
+        assert server.requests == []
+    assert ran.code == 0, ran.stderr
+    assert "fail now" in ran.stdout
+    assert "# EXECUTION_CONTEXT" in ran.stdout
+    preview = json.loads(as_json.stdout)
+    assert preview["checks"][0][2] == "fail"
+    assert 0 < preview["request_bytes"] < 5_000
+
+
+def test_instructions_of_the_repository_reach_the_model(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    (repository / "AGENTS.md").write_text("Always be kind.")
+    (repository / "sub").mkdir()
+    (repository / "sub/CLAUDE.md").write_text("Here be dragons.")
+    (repository / "EXECUTION_CONTEXT.md").write_text("Severity: Sev.2")
+    git("add", ".", cwd=repository)
+    git("commit", "-qm", "instructions", cwd=repository)
+    with chat_server(*FIXING) as server:
+        miyabi("codegen", TASK, *model(server), cwd=repository / "sub")
+        first = server.requests[0].json["messages"][1]["content"]
+    assert "Always be kind.\n\nHere be dragons." in first
+    assert "Severity: Sev.2" in first
+    assert TASK in first
+    assert "test_add" in first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "no task"),
+        (["  "], "the task is empty"),
+        (["x", "--apply", "--branch", "b"], "--branch and --apply exclude each other"),
+        (["x", "--patch", "-", "--format", "json"], "--patch - and --format json both want stdout"),
+        (["x", "--check", "true", "--no-checks"], "exclude each other"),
+        (["x", "--bogus"], "No such option: --bogus"),
+        (["x", "--attempts", "0"], "--attempts"),
+        (["x", "--provider", "openai"], "needs a model's name"),
+        (["x", "--provider", "embedded", "--endpoint", "http://x"], "--endpoint means nothing"),
+        (["x", "--endpoint", "ftp://x", "--model", "m"], "--endpoint"),
+    ],
+)
+def test_wrong_usage_is_exit_2_with_a_hint(repository: Path, miyabi: Miyabi, arguments: list[str], words: str) -> None:
+    ran = miyabi("codegen", *arguments, cwd=repository)
+    assert ran.code == 2, ran.stderr
+    assert ran.stderr.startswith("error: ")
+    assert words in ran.stderr
+    assert (ran.stdout == "") == ("json" not in arguments)
+
+
+def test_an_error_is_json_where_json_was_asked_for(repository: Path, miyabi: Miyabi) -> None:
+    ran = miyabi(
+        "codegen",
+        TASK,
+        "--endpoint",
+        "http://127.0.0.1:9",
+        "-m",
+        "m",
+        "--format",
+        "json",
+        "--no-checks",
+        cwd=repository,
+    )
+    assert ran.code == 3
+    data = json.loads(ran.stdout)
+    jsonschema.validate(data, schema("error"))
+    assert data["error"]["kind"] == "provider_unreachable"
+    assert data["error"]["exit_code"] == 3
+    assert data["error"]["hint"]
+
+
+def test_a_refusing_server_is_exit_3_and_nothing_is_left(
+    repository: Path, miyabi: Miyabi, home: Path, git: Git
+) -> None:
+    before = state(repository, git)
+    with chat_server(send_error(401, {"error": "Unauthorized"})) as server:
+        ran = miyabi("codegen", TASK, *model(server), cwd=repository)
+    assert ran.code == 3
+    assert "error: openai answered 401: Unauthorized" in ran.stderr
+    assert "llm.openai.api_key" in ran.stderr
+    assert state(repository, git) == before
+    assert [path for path in (home / "cache/worktrees").rglob("tree")] == []
+
+
+def test_the_task_is_read_from_stdin_on_request(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", "-", *model(server), cwd=repository, stdin="Fix it, please\n\nIt adds wrongly.\n")
+        assert "It adds wrongly." in server.requests[0].json["messages"][1]["content"]
+    assert "miyabi/fix-it-please-" in ran.stdout
