@@ -1,0 +1,36 @@
+# install, format, check, test; demo fixes a bug with a model on this machine; bench measures.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+SOURCES := miyabi_cli tests benchmarks
+
+.PHONY: install format check test demo bench generate
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,sandbox]' --group dev
+	touch $@
+
+format: install
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+check: install
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+test: install
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report term:skip-covered
+
+demo: install
+	demo/run $(BIN)
+
+bench: install
+	$(BIN)/python benchmarks/overhead.py
+
+generate: install
+	$(BIN)/python -m tests.generated
