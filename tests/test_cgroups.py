@@ -1,0 +1,89 @@
+"""Limits of processes by cgroups: the choice of a folder on laid-out trees, the limit on the real one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from subprocess import PIPE, STDOUT
+
+import pytest
+
+from miyabi_cli.workspace.cgroups import limited_processes, pids_folder
+from miyabi_cli.workspace.watch import descendants
+
+
+def lay_out(mount: Path, own: str, handing_down: tuple[str, ...] = ()) -> Path:
+    for folder in ("system.slice/a.service", "user.slice/session.scope", "pids/own"):
+        (mount / folder).mkdir(parents=True)
+        (mount / folder / "cgroup.subtree_control").write_text("\n")
+    for folder in handing_down:
+        (mount / folder / "cgroup.subtree_control").write_text("cpu pids\n")
+    (mount / "own").write_text(own)
+    return mount / "own"
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    pids_folder.cache_clear()
+
+
+def chosen(mount: Path, own: Path) -> Path | None:
+    """The choice, on folders in which making one needs no kernel; what was tried is taken away."""
+    try:
+        return pids_folder(mount, own)
+    except OSError as error:  # an ordinary folder is not empty after the trial, as a cgroup's would be
+        return Path(error.filename).parent
+    finally:
+        pids_folder.cache_clear()
+
+
+def test_the_group_that_version_1_put_us_in_is_taken(tmp_path: Path) -> None:
+    own = lay_out(tmp_path, "9:name=systemd:/x\n8:cpu,pids:/own\n")
+    assert chosen(tmp_path, own) == tmp_path / "pids/own"
+
+
+def test_of_version_2_the_nearest_that_hands_the_controller_down_is(tmp_path: Path) -> None:
+    own = lay_out(tmp_path, "0::/system.slice/a.service\n", ("system.slice", "user.slice"))
+    assert chosen(tmp_path, own) == tmp_path / "system.slice"
+
+
+@pytest.mark.parametrize("own", ["", "0::/system.slice/a.service\n", "3:memory:/x\n", "8:pids:/gone\n"])
+def test_where_there_is_none_there_is_none(tmp_path: Path, own: str) -> None:
+    assert chosen(tmp_path, lay_out(tmp_path, own)) is None
+    assert chosen(tmp_path, tmp_path / "missing") is None
+
+
+def test_without_a_folder_there_is_no_limit(tmp_path: Path) -> None:
+    with limited_processes(5, None) as hold:
+        assert hold is None
+    with limited_processes(5, tmp_path / "gone") as hold:
+        assert hold is None
+
+
+def test_the_limit_holds_for_what_a_process_starts_before_and_after() -> None:
+    folder = pids_folder() if os.geteuid() == 0 else None
+    if folder is None or not shutil.which("dash"):
+        pytest.skip("no cgroup of processes can be made here, or no shell that gives up at once")
+    script = "sleep 60 & echo begun; read go; for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; echo all"
+    for _ in range(2):  # the second takes the first's group
+        with (
+            limited_processes(5, folder) as hold,
+            subprocess.Popen(
+                ["dash", "-c", script], stdin=PIPE, stdout=PIPE, stderr=STDOUT, start_new_session=True, text=True
+            ) as child,
+        ):
+            assert hold is not None
+            assert child.stdin is not None
+            assert child.stdout is not None
+            assert child.stdout.readline() == "begun\n"
+            hold(child.pid)
+            child.stdin.write("go\n")
+            child.stdin.flush()
+            try:
+                assert child.stdout.readline().endswith(": Cannot fork\n")
+                assert len(descendants(child.pid)) in (0, 4)  # 0 once it has ended and left them
+            finally:
+                os.killpg(child.pid, signal.SIGKILL)
