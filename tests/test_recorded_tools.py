@@ -69,9 +69,9 @@ def test_well_formed_calls_are_accepted(number: int, turn: Turn) -> None:
 def test_what_the_calls_ask_for() -> None:
     requests = [prepare(turn.recipient, turn.content) for number, turn in CALLS if number not in MALFORMED]
     assert Counter(type(request).__name__ for request in requests) == {
-        "ExecRequest": 18,
+        "ExecRequest": 19,
         "OpenRequest": 19,
-        "SearchRequest": 13,
+        "SearchRequest": 12,
         "FolderRequest": 3,
         "PatchRequest": 2,
     }
@@ -88,53 +88,63 @@ def test_calls_with_a_malformed_header_are_understood(number: int, turn: Turn) -
     assert isinstance(request, expected)
 
 
-def test_patches_fit_as_they_did() -> None:
-    """The first patch joined two lines of a comment, and failed; the second, written after another look, fitted."""
+@dataclass(frozen=True)
+class Attempt:
+    """A patch of the conversation: the lines of the file shown before it, and whether the recorded tool took it."""
+
+    shown: dict[int, str]
+    patch: str
+    succeeded: bool
+
+    def root(self, folder: Path) -> Root:
+        """Make the file, with a note in the place of each line that was not shown."""
+        numbers = range(1, max(self.shown) + 1)
+        lines = [self.shown.get(number, f"# line {number} was not shown") for number in numbers]
+        root = Root(folder)
+        root.write(COMPILER, "".join(f"{line}\n" for line in lines).encode())
+        return root
+
+
+def attempts() -> list[Attempt]:
     turns = split((RECORDING / "compiler_conversation.txt").read_text())
-    outcomes = []
     shown: dict[int, str] = {}
+    found = []
     for call, result in zip(turns[::2], turns[1::2], strict=True):
-        if "open_file" in call.header:
-            shown |= {int(n): text for n, text in re.findall(r"^ *(\d+)\t(.*)$", result.content, re.MULTILINE)}
-            continue
-        outcomes.append((shown, prepare(call.recipient, call.content), "<returncode>0</returncode>" in result.content))
-    assert [succeeded for *_, succeeded in outcomes] == [False, True]
-    assert len(shown) > 300
+        request = prepare(call.recipient, call.content)
+        if isinstance(request, PatchRequest):
+            found.append(Attempt(dict(shown), request.patch, "<returncode>0</returncode>" in result.content))
+        else:
+            shown |= {int(n): line for n, line in re.findall(r"^ *(\d+)\t(.*)$", result.content, re.MULTILINE)}
+    return found
 
 
-@pytest.fixture
-def compiler(tmp_path: Path) -> Root:
-    """The file as the conversation shows it, with a note in the place of each line that it does not show."""
-    text = (RECORDING / "compiler_conversation.txt").read_text()
-    shown = {int(number): line for number, line in re.findall(r"^ *(\d+)\t(.*)$", text, re.MULTILINE)}
-    lines = [shown.get(number, f"# line {number} was not shown") for number in range(1, max(shown) + 1)]
-    root = Root(tmp_path)
-    root.write(COMPILER, "".join(f"{line}\n" for line in lines).encode())
-    return root
+def test_the_patches_are_those_of_the_replies() -> None:
+    replies = [prepare(REPLIES[number].recipient, REPLIES[number].content) for number in (56, 58)]
+    assert [PatchRequest(attempt.patch) for attempt in attempts()] == replies
+    assert [attempt.succeeded for attempt in attempts()] == [False, True]
 
 
-def patch_of(number: int) -> str:
-    request = prepare(REPLIES[number].recipient, REPLIES[number].content)
-    assert isinstance(request, PatchRequest)
-    return request.patch
-
-
-def test_the_patch_that_failed_fails_and_shows_the_lines(compiler: Root) -> None:
-    before = compiler.read(COMPILER)
+def test_the_patch_that_failed_fails_and_shows_the_lines(tmp_path: Path) -> None:
+    """It joined two lines of a comment into one."""
+    attempt = attempts()[0]
+    root = attempt.root(tmp_path)
+    before = root.read(COMPILER)
     with pytest.raises(PatchConflict, match="hunk 1 of 1 does not fit") as caught:
-        apply_patch(patch_of(56), compiler)
+        apply_patch(attempt.patch, root)
     hint = caught.value.hint or ""
     assert "line 129 is `            # Skip References to the select clause, as all expressions in the`, not" in hint
     assert "\n  130              # select clause are already part of the group by.\n" in hint
-    assert compiler.read(COMPILER) == before
+    assert root.read(COMPILER) == before
 
 
-def test_the_patch_that_succeeded_succeeds(compiler: Root) -> None:
-    before = compiler.read(COMPILER).decode().splitlines()
-    assert apply_patch(patch_of(58), compiler).modified == (COMPILER,)
-    after = compiler.read(COMPILER).decode().splitlines()
-    added = len(after) - len(before)
-    assert added == 25
+def test_the_patch_that_succeeded_succeeds(tmp_path: Path) -> None:
+    attempt = attempts()[1]
+    root = attempt.root(tmp_path)
+    before = root.read(COMPILER).decode().splitlines()
+    assert apply_patch(attempt.patch, root).modified == (COMPILER,)
+    after = root.read(COMPILER).decode().splitlines()
+    added = attempt.patch.count("\n+") - attempt.patch.count("\n-")
+    assert added == len(after) - len(before) > 20
     assert after[:131] == before[:131]
     assert after[131].strip() == "# If ordering comes from the model's ``Meta.ordering`` and"
     assert after[131 + added :] == before[131:]

@@ -42,7 +42,7 @@ async def open_embedded(
         )
 
     profile = replace(profile_of(path.name), window=settings.context)
-    provider = EmbeddedModel(Path(settings.model).stem, start, idle=idle, profile=profile)
+    provider = EmbeddedModel(Path(settings.model).name.removesuffix(".gguf"), start, idle=idle, profile=profile)
     await provider.connect()
     return provider
 
@@ -87,7 +87,7 @@ class EmbeddedModel:
             wire = await self.connect()
             try:
                 async for piece in wire.chat(messages, functions, sampling, schema, stop):
-                    yield piece
+                    yield _at_no_cost(piece)
             except ProviderUnreachable:
                 if self._wire is wire:  # else another attempt has already started the engine anew
                     await self.close()
@@ -124,3 +124,8 @@ class EmbeddedModel:
             await wire.close()
         if engine is not None:
             engine.close()
+
+
+def _at_no_cost(piece: Delta | Reply) -> Delta | Reply:
+    """A model on this machine costs no money."""
+    return replace(piece, usage=replace(piece.usage, cost_usd=0.0)) if isinstance(piece, Reply) else piece

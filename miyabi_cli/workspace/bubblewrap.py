@@ -261,7 +261,7 @@ def _readable(data: bytes) -> int:
 def _raise_failure(outcome: Outcome, status: _Status) -> None:
     """Raise SandboxError where bwrap itself failed: it exits with 1 and its own message, and runs nothing."""
     if outcome.exit_code == 1 and outcome.output.startswith("bwrap: ") and not status.has_run():
-        raise SandboxError(f"the sandbox failed: {outcome.output.strip()}", hint=f"see `miyabi doctor`, {_OFF}")
+        raise SandboxError(f"the sandbox failed: {outcome.output.strip()}", hint=_OFF.removeprefix("or "))
     if outcome.exit_code == NOT_FOUND and status.child() is None and not outcome.timed_out:
         raise SandboxError(f"the sandbox failed: {outcome.output.strip()}", hint=_INSTALL)
 

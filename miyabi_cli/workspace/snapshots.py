@@ -62,14 +62,14 @@ def _tree(workspace: Workspace, index: Path) -> str:
         user_config=True,
         settings={"core.safecrlf": "false"},
     )
-    changed = split_paths(git.run("diff-files", "-z", "--name-status", "--ignore-submodules=all", "--no-ext-diff"))
-    letters = dict(zip(changed[1::2], changed[::2], strict=True))
-    if conflicts := [path for path, letter in letters.items() if letter == "U"]:
+    fields = split_paths(git.run("diff-files", "-z", "--name-status", "--ignore-submodules=all", "--no-ext-diff"))
+    changed = list(zip(fields[1::2], fields[::2], strict=True))
+    if conflicts := [path for path, letter in changed if letter == "U"]:
         raise RepositoryError(f"{conflicts[0]} has conflicts of a merge", hint="resolve them first")
     others = split_paths(git.run("ls-files", "-z", "--others", "--exclude-standard"))
     new = [path for path in others if not path.endswith("/")]
-    removed = [path for path, letter in letters.items() if letter == "D"]
-    added = [path for path, letter in letters.items() if letter != "D"]
+    removed = [path for path, letter in changed if letter == "D"]
+    added = [path for path, letter in changed if letter != "D"]
     git.run("update-index", "--force-remove", "-z", "--stdin", input=joined_lines(removed))
     git.run("update-index", "--add", "--replace", "-z", "--stdin", input=joined_lines([*added, *new]))
     return git.run("write-tree").decode().strip()
