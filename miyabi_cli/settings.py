@@ -77,6 +77,11 @@ class OpenAI(_Section):
     )
     api_key: Secret = Field(default=None, description="Key of the account.")
     model: Text | None = Field(default=None, description="Model to ask for; this provider needs one.")
+    tools: Literal["auto", "native", "schema", "none"] = Field(
+        default="auto",
+        description="How the model acts: by `native` tool calls, by objects that the server holds to a `schema`, or by "
+        "objects without that (`none`); `auto`: as the model's name tells.",
+    )
 
 
 class Embedded(_Section):

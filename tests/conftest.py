@@ -101,7 +101,9 @@ def repository(tmp_path: Path, git: Callable[..., str]) -> Path:
     """A small repository with a bug in `add` that one of its two tests shows."""
     root = tmp_path / "project"
     root.mkdir()
-    (root / "calc.py").write_text('"""Sums."""\n\n\ndef add(a, b):\n    return a - b\n\n\ndef double(a):\n    return a * 2\n')
+    (root / "calc.py").write_text(
+        '"""Sums."""\n\n\ndef add(a, b):\n    return a - b\n\n\ndef double(a):\n    return a * 2\n'
+    )
     (root / "test_calc.py").write_text(
         "from calc import add, double\n\n\ndef test_add():\n    assert add(2, 3) == 5\n\n\n"
         "def test_double():\n    assert double(4) == 8\n"

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miyabi_cli.agent.arguments import BadArguments, read_arguments
@@ -186,6 +186,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from([tool.name for tool in TOOLS]), st.text() | JSON.map(json.dumps) | JSON.map(repr))
 def test_any_text_is_a_request_or_refused(name: str, arguments: str) -> None:
     try:
@@ -195,6 +196,7 @@ def test_any_text_is_a_request_or_refused(name: str, arguments: str) -> None:
     assert hash(request) is not None
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["cmd", "path", "patch", "depth"]), st.text() | st.integers(), min_size=1))
 def test_what_is_right_is_read_as_it_is(arguments: dict[str, Any]) -> None:
     assert read_arguments(json.dumps(arguments), "cmd") == arguments

@@ -12,7 +12,6 @@ from subprocess import PIPE, STDOUT
 import pytest
 
 from miyabi_cli.workspace.cgroups import limited_processes, pids_folder
-from miyabi_cli.workspace.watch import descendants
 
 
 def lay_out(mount: Path, own: str, handing_down: tuple[str, ...] = ()) -> Path:
@@ -84,6 +83,5 @@ def test_the_limit_holds_for_what_a_process_starts_before_and_after() -> None:
             child.stdin.flush()
             try:
                 assert child.stdout.readline().endswith(": Cannot fork\n")
-                assert len(descendants(child.pid)) in (0, 4)  # 0 once it has ended and left them
             finally:
                 os.killpg(child.pid, signal.SIGKILL)

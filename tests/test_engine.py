@@ -325,6 +325,6 @@ def test_a_missing_engine_says_what_to_install() -> None:
 
 def test_the_environment_is_what_it_needs_and_no_more() -> None:
     given = {"PATH": "/bin", "GROQ_API_KEY": "x", "HTTP_PROXY": "y", "PYTHONPATH": "z", "LC_ALL": "C"}
-    passive = {"OMP_WAIT_POLICY": "passive"}
-    assert engine_environment(given) == {"PATH": "/bin", "PYTHONPATH": "z", "LC_ALL": "C", **passive}
-    assert engine_environment({"OMP_WAIT_POLICY": "active"}) == {"OMP_WAIT_POLICY": "active"}
+    waiting = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "300"}
+    assert engine_environment(given) == {"PATH": "/bin", "PYTHONPATH": "z", "LC_ALL": "C", **waiting}
+    assert engine_environment({"GOMP_SPINCOUNT": "7"}) == {**waiting, "GOMP_SPINCOUNT": "7"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miyabi_cli.errors import MachineError, PatchConflict
@@ -495,6 +495,7 @@ def text(lines: list[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+@settings(deadline=None)
 @given(LINES, LINES)
 def test_a_diff_with_all_context_gives_the_new_file(before: list[str], after: list[str]) -> None:
     if before != after:
@@ -502,6 +503,7 @@ def test_a_diff_with_all_context_gives_the_new_file(before: list[str], after: li
             assert changed(Root(Path(folder)), text(before), patch_lines(before, after, 100)) == text(after)
 
 
+@settings(deadline=None)
 @given(LINES, LINES, st.integers(0, 3))
 def test_a_unified_diff_gives_the_new_file(before: list[str], after: list[str], context: int) -> None:
     diff = "\n".join(difflib.unified_diff(before, after, "a/f", "b/f", n=context, lineterm=""))
@@ -513,6 +515,7 @@ def test_a_unified_diff_gives_the_new_file(before: list[str], after: list[str], 
             assert root.read("f").decode() == text(after)
 
 
+@settings(deadline=None)
 @given(LINES, LINES, st.integers(1, 3))
 def test_a_diff_with_little_context_is_never_applied_elsewhere(before: list[str], after: list[str], n: int) -> None:
     hunks = patch_lines(before, after, n)
@@ -525,6 +528,7 @@ def test_a_diff_with_little_context_is_never_applied_elsewhere(before: list[str]
                 assert "places" in refusal or "added lines alone" in refusal
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(), unique=True, max_size=40), st.data())
 def test_lines_that_differ_need_no_more_than_context(numbers: list[int], data: st.DataObject) -> None:
     before = [f"line {number}" for number in numbers]
@@ -564,6 +568,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=12).map("\n".join)))
 def test_any_text_is_applied_whole_or_refused(patch: str) -> None:
     with TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miyabi_cli.errors import MachineError, RepositoryError
@@ -115,6 +115,7 @@ def test_refused_paths(root: Root, path: str) -> None:
         root.write(path, b"")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_relative_is_safe_for_any_text(text: str) -> None:
     root = Root(Path("/somewhere/tree"), (Path("/testbed"),))
@@ -129,6 +130,7 @@ def test_relative_is_safe_for_any_text(text: str) -> None:
     assert root.relative(str(relative)) == relative
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=".gGiItT~1 :\\/\u200c\u206f\ufeffa", max_size=12))
 def test_dot_git_is_found_behind_any_disguise(name: str) -> None:
     stripped = "".join(character for character in name if character not in "\u200c\u206f\ufeff").lower()

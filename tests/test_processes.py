@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from miyabi_cli.workspace.processes import Limits, Outcome, run_process
+from miyabi_cli.workspace.watch import is_running
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
@@ -27,13 +28,6 @@ def run(argv: Sequence[str], **options: Any) -> Outcome:
 
 def shell(script: str, **options: Any) -> Outcome:
     return run(["bash", "-c", script], **options)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
 
 
 def wait_for(path: Path) -> str:
@@ -104,19 +98,19 @@ def test_a_child_leads_a_session_of_its_own() -> None:
 def test_a_time_out_kills_the_whole_group(tmp_path: Path) -> None:
     outcome = shell(f"sleep 60 & echo $! > {tmp_path}/pid; echo begun; wait", limits=Limits(seconds=0.3))
     assert (outcome.exit_code, outcome.timed_out, outcome.output) == (124, True, "begun\n")
-    assert not is_alive(int(wait_for(tmp_path / "pid")))
+    assert not is_running(int(wait_for(tmp_path / "pid")))
 
 
 def test_a_time_out_reaches_what_left_the_group(tmp_path: Path) -> None:
     outcome = shell(f"setsid bash -c 'echo $$ > {tmp_path}/pid; exec sleep 60' & wait", limits=Limits(seconds=0.5))
     assert outcome.timed_out
-    assert not is_alive(int(wait_for(tmp_path / "pid")))
+    assert not is_running(int(wait_for(tmp_path / "pid")))
 
 
 def test_what_is_left_in_the_background_ends_with_the_command(tmp_path: Path) -> None:
     outcome = shell(f"sleep 60 & echo $! > {tmp_path}/pid")
     assert (outcome.exit_code, outcome.seconds < 30) == (0, True)
-    assert not is_alive(int(wait_for(tmp_path / "pid")))
+    assert not is_running(int(wait_for(tmp_path / "pid")))
 
 
 def test_an_orphan_that_holds_the_pipe_does_not_hang(tmp_path: Path) -> None:
@@ -125,7 +119,7 @@ def test_an_orphan_that_holds_the_pipe_does_not_hang(tmp_path: Path) -> None:
     orphan = int(wait_for(tmp_path / "pid"))
     try:
         assert (outcome.exit_code, outcome.output) == (0, "done\n")
-        assert is_alive(orphan)  # it would have held a reader that waits for the pipe's end
+        assert is_running(orphan)  # it would have held a reader that waits for the pipe's end
     finally:
         os.kill(orphan, signal.SIGKILL)
 
@@ -175,7 +169,7 @@ def test_a_cancellation_kills_and_reaps_before_it_goes_on(tmp_path: Path) -> Non
 
     pid = asyncio.run(main())
     assert not Path(f"/proc/{pid}").exists()
-    assert not is_alive(int((tmp_path / "child").read_text()))
+    assert not is_running(int((tmp_path / "child").read_text()))
 
 
 def test_a_second_cancellation_does_not_leave_the_child(tmp_path: Path) -> None:

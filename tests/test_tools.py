@@ -223,6 +223,7 @@ def test_apply_patch(tools: Toolbox) -> None:
         f"apply_patch '{PATCH}'",
         f'apply_patch "{PATCH}"',
         f"apply_patch {PATCH}",
+        f"apply_patch {PATCH}\nThat's it.",
     ],
 )
 def test_apply_patch_in_a_command(tools: Toolbox, command: Any) -> None:

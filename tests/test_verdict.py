@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_cli.codegen.result import CheckReport, TestsReport
-from miyabi_cli.codegen.verdict import Verdict, count_tests_added, judge, needs_base_rerun
+from miyabi_cli.codegen.verdict import Verdict, asked_tests, count_tests_added, judge, needs_base_rerun
 from miyabi_cli.workspace.check_records import Check, CheckRun, CheckStatus, TestStatus
 
 FOUND = Check("pytest", "pytest -q")
@@ -197,3 +197,27 @@ def test_every_verdict_explains_itself(changed: list[str], before: list[CheckRun
     still_failing = any(run.status == "fail" for run in after)
     assert verdict.fully_passing == (verdict.status == "verified" and not still_failing)
     assert bool(verdict.remarks) >= (verdict.status == "verified" and still_failing)
+
+
+@pytest.mark.parametrize(
+    ("task", "asked"),
+    [
+        ("Fix test_sum", {"tests.test_a::test_sum"}),
+        ("Fix tests/test_a.py", {"tests.test_a::test_sum", "tests.test_a::test_more[1]"}),
+        ("test_more in test_a fails", {"tests.test_a::test_sum", "tests.test_a::test_more[1]"}),
+        ("Fix the failing test", set()),
+        ("Fix test_summary and mytest_sum", set()),
+        ("Fix test_fine", set()),
+    ],
+)
+def test_failing_tests_that_the_task_names_must_pass(task: str, asked: set[str]) -> None:
+    tests: dict[str, TestStatus] = {
+        "tests.test_a::test_sum": "fail",
+        "tests.test_a::test_more[1]": "fail",
+        "tests.test_a::test_fine": "pass",
+    }
+    runs = [replace(run(FOUND, "fail"), tests=tests)]
+    assert asked_tests(task, runs) == asked
+    verdict = judge(["a.py"], [FOUND], runs, runs, asked=asked)
+    assert (verdict.status == "verified") == (not asked)
+    assert not asked or "which still fails" in verdict.reasons[0]

@@ -36,8 +36,8 @@ def test_descendants_are_found_across_sessions() -> None:
 
 
 def test_threads_count_as_processes() -> None:
-    code = "import threading,time;[threading.Thread(target=time.sleep,args=(60,)).start() for _ in range(8)]"
-    few, many = watch(processes=5), watch(processes=50)
+    code = "import threading,time;[threading.Thread(target=time.sleep,args=(60,)).start() for _ in range(300)]"
+    few, many = watch(processes=5), watch(processes=5000)
     with subprocess.Popen(["bash", "-c", f"python3 -c '{code}'; true"]) as child:
         try:
             until(lambda: few.verdict(child.pid) == "more than 5 processes")

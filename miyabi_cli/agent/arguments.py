@@ -12,10 +12,9 @@ from miyabi_cli.errors import UsageError
 
 Arguments = Mapping[str, Any]
 
+_NAME_LIMIT = 300
 _LITERAL_LIMIT = 1_000_000  # characters that are tried as a Python literal
 _TOKEN = re.compile(r"<\|[^|>]*\|>?")
-_LAST_TOKENS = re.compile(r"(?:\s*<\|\w+\|>)+\s*\Z")
-_FENCE = re.compile(r"```\w*\s*\n(.*?)\n?```\s*", re.DOTALL)
 _ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})|\\')
 _NAMESPACES = ("functions_", "repo_browser_", "container_", "tools_")
 
@@ -32,7 +31,7 @@ def heal_name(name: str, known: Mapping[str, str]) -> str:
     Understood are namespaces (`repo_browser.open_file`, and `repo_browser_open_file` as Ollama has it), Harmony's
     tokens glued to a name (`exec<|channel|>commentary`), a recipient (`to=exec`), and other words around the name.
     """
-    words = (word for piece in _TOKEN.split(name) for word in re.split(r"[\s\"'`()]+", piece))
+    words = (word for piece in _TOKEN.split(name[:_NAME_LIMIT]) for word in re.split(r"[\s\"'`()]+", piece))
     for word in words:
         plain = word.strip(".,:;").lower().removeprefix("to=").replace("-", "_").rsplit(".", 1)[-1]
         for candidate in (plain, *(plain.removeprefix(space) for space in _NAMESPACES)):
@@ -47,15 +46,20 @@ def read_arguments(text: str, bare: str) -> Arguments:
     Read are JSON (also with raw newlines, wrong escapes, text after it, in a code fence, encoded twice, or wrapped in
     `{"arguments": …}`) and Python literals. Raises BadArguments where a text begins as an object and is none.
     """
-    plain = _unfenced(_LAST_TOKENS.sub("", text)).strip()
+    plain = _unwrapped(text)
     if not plain:
         return {}
     return _as_arguments(_value(plain), plain, bare)
 
 
-def _unfenced(text: str) -> str:
-    fenced = _FENCE.fullmatch(text.strip())
-    return fenced[1] if fenced else text
+def _unwrapped(text: str) -> str:
+    """Leave out Harmony's tokens at the end, and a code fence around. Long runs of space must not cost time."""
+    text = text.strip()
+    while text.endswith("|>") and _TOKEN.fullmatch(text, start := text.rfind("<|")):
+        text = text[:start].rstrip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        text = text[text.index("\n") : -3].strip()
+    return text
 
 
 def _as_arguments(value: Any, text: str, bare: str, depth: int = 0) -> Arguments:
@@ -63,7 +67,7 @@ def _as_arguments(value: Any, text: str, bare: str, depth: int = 0) -> Arguments
         inner = _value(value)
         return _as_arguments(value if inner is None else inner, value, bare, depth + 1)
     if isinstance(value, dict):
-        return _unwrapped({str(key).strip().lower(): item for key, item in value.items()}, bare)
+        return _innermost({str(key).strip().lower(): item for key, item in value.items()}, bare)
     if isinstance(value, list | str):
         return {bare: value}
     if text.startswith(('{"', "{'")):
@@ -71,7 +75,7 @@ def _as_arguments(value: Any, text: str, bare: str, depth: int = 0) -> Arguments
     return {} if text in ("null", "None") else {bare: text}
 
 
-def _unwrapped(arguments: dict[str, Any], bare: str) -> Arguments:
+def _innermost(arguments: dict[str, Any], bare: str) -> Arguments:
     for key in ("arguments", "parameters"):
         inner = arguments.get(key)
         if inner is not None and set(arguments) <= {key, "name", "type", "id", "function", "recipient"}:
@@ -145,8 +149,3 @@ def whole_of(arguments: Arguments, names: Sequence[str]) -> int | None:
     """Return an argument as a whole number; None where it is missing or none."""
     number = number_of(arguments, names)
     return None if number is None else int(number)
-
-
-def clean(text: str) -> str:
-    """Return a text that can be sent on: without NUL, and with a mark for what is no character."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

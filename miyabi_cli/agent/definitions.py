@@ -152,6 +152,20 @@ def _with_docstring_of(old: Definition, text: str) -> str:
     return "\n".join([*lines[: start - 1], *kept, *lines[start - 1 :]])
 
 
+def body_offset(source: str) -> int:
+    """Return how many lines of a function's source come before its body: decorators, signature, docstring."""
+    _, docstring_end = _docstring_lines(source)
+    return docstring_end or _function_of(source).body[0].lineno - 1
+
+
+def without_body(source: str) -> str:
+    """Return a function's source with `...` for its body; signature and docstring stay."""
+    offset = body_offset(source)
+    lines = source.split("\n")
+    first = lines[offset] if offset < len(lines) else ""
+    return "\n".join([*lines[:offset], first[: len(first) - len(first.lstrip())] + "..."])
+
+
 def _docstring_lines(source: str) -> tuple[int, int]:
     """Return the first and last line of a function's docstring, (0, 0) without one that has lines of its own."""
     function = _function_of(source)

@@ -26,8 +26,8 @@ _CODE = ("code", "source", "script", "input", "cmd", "command", "text")
 _SHELLS = frozenset({"bash", "sh", "zsh", "/bin/bash", "/bin/sh", "/usr/bin/bash"})
 _HERE = re.compile(
     r"(?P<before>.*?)"
-    r"(?:\bcat\s*<<-?\s*(?P<piped>['\"]?)(?P<end_piped>\w+)(?P=piped)\s*\|\s*apply_?patch\b[^\n]*"
-    r"|\bapply_?patch\b[^\n|;&]*?<<-?\s*(?P<quote>['\"]?)(?P<end>\w+)(?P=quote)(?P<same>[^\n]*))\n"
+    r"(?:\bcat\s*<<-?\s*(?P<piped>['\"]?)(?P<end_piped>\w+)(?P=piped)\s*\|\s*apply_?patch\b[^\n]{0,300}"
+    r"|\bapply_?patch\b[^\n|;&<]{0,80}<<-?\s*(?P<quote>['\"]?)(?P<end>\w+)(?P=quote)(?P<same>[^\n]{0,300}))\n"
     r"(?P<patch>.*?)(?:\n[ \t]*(?:(?P=end)|(?P=end_piped))[ \t]*(?P<after>\n.*)?)?",
     re.DOTALL,
 )

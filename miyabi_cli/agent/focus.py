@@ -20,12 +20,16 @@ Read = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """Functions of one file: `names` are qualified, `text` is what a model sees of it, `whole` says if that is all."""
+    """Functions of one file: `names` are qualified, `text` is what a model sees of it, `whole` says if that is all.
+
+    `likeliest` are those that the evidence points to, in that order; `names` are all that the text holds.
+    """
 
     path: str
     names: tuple[str, ...]
     text: str
     whole: bool
+    likeliest: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +195,12 @@ def _excerpt(path: str, source: str, found: Sequence[Definition], limit: int) ->
     """Show a file whole where it fits; else its imports and constants, and the functions found."""
     names = tuple(definition.name for definition in found)
     if len(source) <= limit:
-        return Excerpt(path, tuple(one.name for one in definitions(source)), source.strip("\n"), whole=True)
+        return Excerpt(path, tuple(one.name for one in definitions(source)), source.strip("\n"), True, names)
     parts = [_preamble(source)] if _preamble(source) else []
     for definition in sorted(found, key=lambda one: one.first):
         owner = definition.name.split(".")[0] if "." in definition.name else ""
         parts.append(f"class {owner}:\n{definition.source}" if owner else definition.source)
-    return Excerpt(path, names, "\n\n".join(parts), whole=False)
+    return Excerpt(path, names, "\n\n".join(parts), False, names)
 
 
 def _preamble(source: str) -> str:

@@ -43,7 +43,8 @@ class Agent:
     """One conversation. `messages` begins with the head of the prompt, and is only ever appended to.
 
     `run_tool` takes a tool's name and its arguments as the model wrote them. After `turn` has ended, `ending` says
-    how and `answer` holds the model's last word; `tell` adds a message, and `turn` then goes on.
+    how and `answer` holds the model's last word; `tell` adds a message, and `turn` then goes on. `rounds` says how
+    often it is worth telling it what fails with its work.
     """
 
     provider: Provider
@@ -53,25 +54,28 @@ class Agent:
     messages: list[Message]
     sampling: Sampling = SERVERS_CHOICE
     attempt: int = 1
+    rounds: int = 3
     steps: int = 0
     ending: Ending = "answered"
     reason: str = ""
     answer: str = ""
     _seen: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     _bad_replies: int = 0
+    _over: bool = False
 
-    def tell(self, text: str) -> MessageAdded:
-        """Say something to the model."""
+    def tell(self, text: str) -> tuple[Event, ...]:
+        """Say something to the model; return what happened."""
         message = Message("user", text)
         self.messages.append(message)
-        return MessageAdded(self.attempt, message)
+        return (MessageAdded(self.attempt, message),)
 
     async def turn(self) -> AsyncGenerator[Event, None]:
         """Go on until the model answers without a tool call, or a limit is reached.
 
         `ToolStarted` is yielded before the tool runs: whoever keeps a log has it on disk by then.
         """
-        while True:
+        self._over = False
+        while not self._over:
             if limit := self.allowance.reached(self.steps):
                 self.ending, self.reason = "limit", limit
                 return
@@ -85,24 +89,31 @@ class Agent:
             self.steps += 1
             yield ReplyReceived(self.attempt, self.steps, reply)
             if problem := self._problem(reply):
-                self._bad_replies += 1
-                if self._bad_replies >= BAD_REPLIES_ENDED:
-                    self.ending, self.reason = "stuck", problem
-                    return
-                self.messages.append(Message("assistant", reply.text, thought=reply.thought))
-                yield self.tell(problem)
+                for event in self._complain(reply, problem):
+                    yield event
                 continue
             self._bad_replies = 0
             self.messages.append(reply.message())
-            calls = self.actions.calls(reply)
-            if not calls:
-                self.ending, self.answer = "answered", self.actions.answer(reply)
-                return
-            for call in calls:
-                yield ToolStarted(self.attempt, self.steps, call)
-                yield await self._run(call)
-            if self.ending == "stuck":
-                return
+            async for event in self._act(reply):
+                yield event
+
+    def _complain(self, reply: Reply, problem: str) -> tuple[Event, ...]:
+        """Tell the model what is wrong with its reply; end the turn when that has not helped."""
+        self._bad_replies += 1
+        if self._bad_replies >= BAD_REPLIES_ENDED:
+            self.ending, self.reason, self._over = "stuck", problem, True
+            return ()
+        self.messages.append(Message("assistant", reply.text, thought=reply.thought))
+        return self.tell(problem)
+
+    async def _act(self, reply: Reply) -> AsyncGenerator[Event, None]:
+        """Run the tools that a reply calls; without any it is the answer."""
+        calls = self.actions.calls(reply)
+        if not calls:
+            self.ending, self.answer, self._over = "answered", self.actions.answer(reply), True
+        for call in calls:
+            yield ToolStarted(self.attempt, self.steps, call)
+            yield await self._run(call)
 
     def _question(self) -> Question:
         return Question(self.sampling, self.actions.offered, self.actions.schema)
@@ -139,7 +150,7 @@ class Agent:
         key = (call.name, call.arguments, result.output)
         self._seen[key] += 1
         if self._seen[key] >= REPEATS_ENDED:
-            self.ending, self.reason = "stuck", f"the same call of {call.name}, {REPEATS_ENDED} times"
+            self.ending, self.reason, self._over = "stuck", f"the same call of {call.name}, {REPEATS_ENDED} times", True
         if self._seen[key] >= REPEATS_NOTED:
             return f"{result.output}\n[The same call gave the same result {self._seen[key]} times. Do something else.]"
         return result.output

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from miyabi_cli.agent.allowance import Allowance
 from miyabi_cli.agent.asking import Question, ask_model
-from miyabi_cli.agent.definitions import CodeRefused, replace_definitions, trimmed_code
+from miyabi_cli.agent.definitions import CodeRefused, definitions, replace_definitions, trimmed_code, without_body
 from miyabi_cli.agent.focus import Excerpt
 from miyabi_cli.agent.loop import Ending
 from miyabi_cli.errors import RepositoryError
@@ -41,17 +41,18 @@ class Rewriter:
     messages: list[Message]
     sampling: Sampling = SERVERS_CHOICE
     attempt: int = 1
+    rounds: int = 0
     steps: int = 0
     ending: Ending = "answered"
     reason: str = ""
     answer: str = ""
     _bad_replies: int = field(default=0)
 
-    def tell(self, text: str) -> MessageAdded:
-        """Say something to the model."""
+    def tell(self, text: str) -> tuple[Event, ...]:
+        """Say something to the model; return what happened."""
         message = Message("user", text)
         self.messages.append(message)
-        return MessageAdded(self.attempt, message)
+        return (MessageAdded(self.attempt, message),)
 
     async def turn(self) -> AsyncGenerator[Event, None]:
         """Ask for the code and put it in its place; a reply that has none is answered once with what is wrong."""
@@ -81,7 +82,10 @@ class Rewriter:
             if self._bad_replies >= BAD_REPLIES_ENDED:
                 self.ending, self.reason = "stuck", ended.output
                 return
-            yield self.tell(f"That can't be used: {ended.output}. Reply with only the whole corrected function.")
+            for event in self.tell(
+                f"That can't be used: {ended.output}. Reply with only the whole corrected function."
+            ):
+                yield event
 
     def _rewrite(self, call: ToolCall, text: str) -> ToolEnded:
         started = time.perf_counter()
@@ -125,14 +129,32 @@ class Rewriter:
 
 def rewriting_prompt(task: str, excerpts: Sequence[Excerpt], failures: str) -> str:
     """Return the one message of a rewriting conversation: the code first, so that a cached prefix serves each try."""
-    shown = "\n\n".join(f"{excerpt.path}:\n```{_language(excerpt.path)}\n{excerpt.text}\n```" for excerpt in excerpts)
-    parts = [task.strip(), shown]
-    if failures.strip():
-        parts.append(f"The checks fail:\n```\n{failures.strip()}\n```")
+    shown = "\n\n".join(_shown(excerpt.path, excerpt.text) for excerpt in excerpts)
     names = [name for excerpt in excerpts for name in excerpt.names]
     what = f"function `{names[0]}`" if len(names) == 1 else "function that is to be changed"
-    parts.append(f"Fix the bug. Reply with only the whole corrected {what} in one ```python block.")
-    return "\n\n".join(parts)
+    ask = f"Fix the bug. Reply with only the whole corrected {what} in one ```python block."
+    return _joined(task, shown, failures, ask)
+
+
+def anew_prompt(task: str, excerpt: Excerpt, source: str, failures: str) -> str:
+    """Return the one message of a conversation in which the likeliest function is written without seeing the old one.
+
+    A model that sees a faulty function often copies the fault; `source` is the whole file.
+    """
+    name = excerpt.likeliest[0]
+    definition = next(one for one in definitions(source) if one.name == name)
+    shown = _shown(excerpt.path, without_body(definition.source))
+    ask = f"Write `{name}` anew. Reply with only the whole function in one ```python block."
+    return _joined(task, shown, failures, ask)
+
+
+def _joined(task: str, shown: str, failures: str, ask: str) -> str:
+    told = f"The checks fail:\n```\n{failures.strip()}\n```" if failures.strip() else ""
+    return "\n\n".join(part for part in (task.strip(), shown, told, ask) if part)
+
+
+def _shown(path: str, text: str) -> str:
+    return f"{path}:\n```{_language(path)}\n{text}\n```"
 
 
 def _language(path: str) -> str:

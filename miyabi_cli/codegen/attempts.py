@@ -78,7 +78,7 @@ async def _work(plan: Plan, attempt: Attempt, worker: Worker, judge: Judge) -> N
         if attempt.staged is None:
             if worker.ending == "answered" and not nudged:
                 nudged = True
-                plan.voice.emit(worker.tell(NUDGE))
+                _tell(plan, worker, NUDGE)
                 continue
             attempt.status = "limit" if worker.ending == "limit" else "failed"
             attempt.reason = worker.reason or "nothing was changed"
@@ -86,9 +86,9 @@ async def _work(plan: Plan, attempt: Attempt, worker: Worker, judge: Judge) -> N
         attempt.judged = await judge.judge(attempt.staged)
         attempt.status, attempt.reason = attempt.judged.status, attempt.judged.reason
         rounds += 1
-        if worker.ending != "answered" or not attempt.judged.mendable or rounds > plan.profile.mending_rounds:
+        if worker.ending != "answered" or not attempt.judged.mendable or rounds > worker.rounds:
             break
-        plan.voice.emit(worker.tell(_feedback(attempt.judged)))
+        _tell(plan, worker, _feedback(attempt.judged))
     if worker.ending == "limit" and attempt.status != "verified":
         attempt.status, attempt.reason = "limit", worker.reason
 
@@ -104,6 +104,11 @@ async def _turn(plan: Plan, attempt: Attempt, worker: Worker) -> None:
                     plan.voice.emit(event)
     except TimeoutError:
         worker.ending, worker.reason = "limit", f"the time limit of {plan.allowance.bounds.seconds:g} s"
+
+
+def _tell(plan: Plan, worker: Worker, text: str) -> None:
+    for event in worker.tell(text):
+        plan.voice.emit(event)
 
 
 async def _stage(plan: Plan, worktree: Worktree) -> Staged | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.result import CheckReport, Status
 from miyabi_cli.codegen.setting_up import set_up
-from miyabi_cli.codegen.verdict import Verdict, count_tests_added, judge, needs_base_rerun
+from miyabi_cli.codegen.verdict import Verdict, asked_tests, count_tests_added, judge, needs_base_rerun
 from miyabi_cli.events import CheckEnded, CheckStarted, Stage
 from miyabi_cli.workspace.check_records import Check, CheckRun
 from miyabi_cli.workspace.checks import run_checks
@@ -28,6 +28,12 @@ class Judged:
     reports: tuple[CheckReport, ...]
     remarks: tuple[str, ...]
     tests_added: int
+
+    @property
+    def settled(self) -> bool:
+        """Say whether nothing is left to wish for: verified, and nothing fails any more or something was fixed."""
+        fixed = any(report.tests.fixed for report in self.reports)
+        return self.status == "verified" and (fixed or not any(run.status == "fail" for run in self.runs))
 
     @property
     def broken(self) -> int:
@@ -54,7 +60,8 @@ class Judge:
         if restored := needs_base_rerun(paths):
             tree = await asyncio.to_thread(with_paths_of, plan.workspace, staged.tree, plan.base, restored)
             rerun = await self._run(tree, "base_copies")
-        verdict = judge(paths, plan.checks, plan.base_runs, after, rerun)
+        asked = asked_tests(plan.task.description, plan.base_runs)
+        verdict = judge(paths, plan.checks, plan.base_runs, after, rerun, asked)
         return _judged(verdict, after, count_tests_added(plan.base_runs, after))
 
     async def _run(self, tree: str, stage: Stage) -> tuple[CheckRun, ...]:

@@ -180,7 +180,7 @@ async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
                 return
             attempt = await make_attempt(plan, number)
             ended.append(attempt)
-            if attempt.status == "verified" or (not request.checks_wanted and attempt.staged):
+            if _is_enough(plan, request, attempt):
                 raise _Found
 
     try:
@@ -194,14 +194,26 @@ async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
     return sorted(ended, key=lambda attempt: attempt.number)
 
 
+def _is_enough(plan: Plan, request: CodegenRequest, attempt: Attempt) -> bool:
+    """Say whether no further attempt is needed.
+
+    A small model's first try often changes something that neither breaks nor mends: it goes on until a test is fixed.
+    """
+    if not request.checks_wanted:
+        return attempt.staged is not None
+    if plan.profile.editing == "rewrite":
+        return attempt.judged is not None and attempt.judged.settled
+    return attempt.status == "verified"
+
+
 class _Found(Exception):
     """One attempt is good enough: the others are cancelled."""
 
 
 def _rank(attempt: Attempt) -> tuple[int, int, int, int]:
-    """Order attempts, the best first: verified, changed, fewest broken tests, smallest diff."""
+    """Order attempts, the best first: verified, changed, fewest broken and failing tests, smallest diff."""
     staged, judged = attempt.staged, attempt.judged
-    failing = sum(run.status == "fail" for run in judged.runs) if judged else 0
+    failing = sum(status == "fail" for run in judged.runs for status in run.tests.values()) if judged else 0
     size = staged.lines_added + staged.lines_removed if staged else 0
     broken = judged.broken + failing if judged else 0
     return (attempt.status != "verified", 0 if staged else 1, broken, size)

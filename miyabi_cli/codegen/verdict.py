@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,14 +38,16 @@ def judge(
     before: Sequence[CheckRun],
     after: Sequence[CheckRun],
     rerun: Sequence[CheckRun] | None = None,
+    asked: Collection[str] = (),
 ) -> Verdict:
     """Judge a patch; runs are matched to checks by name.
 
     `verified`: something changed; at least one check vouches for it (it passes, or a test in it does); every
-    requested check passes after; no check or test that passed before fails, is skipped or is missing after. Where
-    `needs_base_rerun` names paths, all of that must hold in `rerun` too, and what was fixed must be fixed there: a test
-    that passes only as the patch rewrote it proves nothing. A check that was not requested and failed
-    before may go on failing, test for test: that is a remark. `failed`: nothing changed.
+    requested check passes after; no test of `asked` (see `asked_tests`) fails after; no check or test that passed
+    before fails, is skipped or is missing after. Where `needs_base_rerun` names paths, all of that must hold in
+    `rerun` too, and what was fixed must be fixed there: a test that passes only as the patch rewrote it proves
+    nothing. A check that was not requested and failed before may go on failing, test for test: that is a remark.
+    `failed`: nothing changed.
     """
     paths = tuple(changed_paths)
     if not paths:
@@ -56,6 +59,7 @@ def judge(
         reasons += [f"with the base's tests: {reason}" for reason in _objections(checks, before, rerun)]
         reasons += [f"with the base's tests: {reason}" for reason in _fixed_by_rewriting(before, after, rerun)]
         remarks += [f"with the base's tests: {remark}" for remark in _remarks(checks, before, rerun)]
+    reasons += _unanswered(after, asked)
     fails = any(run.status == "fail" for run in after)
     return Verdict(
         status="unverified" if reasons else "verified",
@@ -73,6 +77,33 @@ def needs_base_rerun(changed_paths: Iterable[str]) -> tuple[str, ...]:
     For that run each is put back as the base has it; one that the base does not have is removed.
     """
     return tuple(path for path in changed_paths if touches_tests([path]))
+
+
+def asked_tests(task: str, before: Sequence[CheckRun]) -> frozenset[str]:
+    """Return the failing tests that a task names, by their own name or their file's: they are part of what is asked."""
+    failing = {name for run in before for name, status in run.tests.items() if status == "fail"}
+    return frozenset(name for name in failing if any(_is_named(part, task) for part in _names_of(name)))
+
+
+def _names_of(test: str) -> Iterator[str]:
+    """Yield how a person may name a test: `test_add`, `TestSum`, `tests/test_calc.py`, `test_calc.py`."""
+    place, _, own = test.rpartition("::")
+    yield own.split("[")[0]
+    parts = place.split(".")
+    for end in range(1, len(parts) + 1):
+        yield "/".join(parts[:end]) + ".py"
+    yield from (part for part in parts if part.lower().startswith("test") and part != "tests")
+    if place.endswith(".py"):
+        yield place
+
+
+def _is_named(name: str, task: str) -> bool:
+    return len(name) > 4 and re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", task) is not None
+
+
+def _unanswered(after: Sequence[CheckRun], asked: Collection[str]) -> list[str]:
+    failing = [name for run in after for name in run.tests if name in asked and run.tests[name] == "fail"]
+    return [f"the task names {_listed(failing)}, which still fails"] if failing else []
 
 
 def count_tests_added(before: Sequence[CheckRun], after: Sequence[CheckRun]) -> int:

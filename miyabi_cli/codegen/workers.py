@@ -7,12 +7,13 @@ from typing import Protocol
 
 from miyabi_cli.agent.actions import actions_for
 from miyabi_cli.agent.context import prompt, read_context, render_context
-from miyabi_cli.agent.focus import Evidence, find_focus
+from miyabi_cli.agent.focus import Evidence, Excerpt, find_focus
+from miyabi_cli.agent.infilling import Infiller
 from miyabi_cli.agent.loop import Agent, Ending
-from miyabi_cli.agent.rewriting import Rewriter, rewriting_prompt
+from miyabi_cli.agent.rewriting import Rewriter, anew_prompt, rewriting_prompt
 from miyabi_cli.agent.tools import Toolbox
 from miyabi_cli.codegen.plan import Plan
-from miyabi_cli.events import ConversationOpened, Event, MessageAdded
+from miyabi_cli.events import ConversationOpened, Event
 from miyabi_cli.messages import Function, Message, Sampling
 from miyabi_cli.workspace.check_records import CheckRun
 from miyabi_cli.workspace.digest import failure_digest
@@ -24,30 +25,35 @@ from miyabi_cli.workspace.worktrees import Worktree
 
 MAP_LIMIT = 1_200
 DIGEST_BYTES = 1_600
+EXCERPT_LIMIT = 6_000
 TEMPERATURES = (0.0, 0.5, 0.7, 0.9)
 CHARACTERS_PER_TOKEN = 3
 
 
 class Worker(Protocol):
-    """An agent at work: `turn` until it stops by itself, `tell` it more, look at how it ended."""
+    """An agent at work: `turn` until it stops by itself, `tell` it more, look at how it ended.
+
+    `rounds`: how often it is worth telling it what fails with its work.
+    """
 
     steps: int
+    rounds: int
     ending: Ending
     reason: str
     answer: str
 
     def turn(self) -> AsyncGenerator[Event, None]: ...
 
-    def tell(self, text: str) -> MessageAdded: ...
+    def tell(self, text: str) -> tuple[Event, ...]: ...
 
 
 def open_worker(plan: Plan, worktree: Worktree, attempt: int) -> tuple[Worker, ConversationOpened]:
     """Return the worker that suits the plan's model, and the head of its conversation."""
     root = Root(worktree.tree, aliases=(plan.repository.root,))
     if plan.profile.editing == "rewrite":
-        rewriter = _rewriter(plan, worktree, root, attempt)
-        if rewriter.excerpts:
-            return rewriter, ConversationOpened(attempt, tuple(rewriter.messages), ())
+        worker = _small(plan, worktree, root, attempt)
+        if worker is not None:
+            return worker, ConversationOpened(attempt, tuple(getattr(worker, "messages", ())), ())
     agent = _agent(plan, worktree, root, attempt)
     return agent, ConversationOpened(attempt, tuple(agent.messages), agent.actions.offered)
 
@@ -89,6 +95,7 @@ def _agent(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Agent:
         messages=messages,
         sampling=_sampling(plan, attempt),
         attempt=attempt,
+        rounds=plan.profile.mending_rounds,
     )
 
 
@@ -112,24 +119,39 @@ def _now(status: str | None) -> str:
     return {"pass": "passes now", "fail": "fails now", "skip": "can't run here", None: "not run yet"}[status]
 
 
-def _rewriter(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Rewriter:
+def _small(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Worker | None:
+    """Return a worker for a small model, by the profile's strategy for this attempt; None where no code is found."""
     failures = digest(plan.base_runs)
-    failing = tuple(failure.name for run in plan.base_runs for failure in run.failures)
-    output = "\n".join(f"{failure.message}\n{failure.details}" for run in plan.base_runs for failure in run.failures)
-    evidence = Evidence(plan.task.description, output or failures, failing)
-    room = (plan.profile.window // 4) * CHARACTERS_PER_TOKEN
-    excerpts = find_focus(
-        listed_files(worktree), lambda path: _text(root, path), evidence, is_test=is_test_path, limit=min(room, 6_000)
-    )
+    excerpts = _excerpts(plan, worktree, root, failures)
+    if not excerpts:
+        return None
+    strategies = plan.profile.strategies
+    strategy = strategies[(attempt - 1) % len(strategies)]
+    if strategy == "infill" and plan.provider.capabilities.infill and failures:
+        return Infiller(plan.provider, root, excerpts, failures, plan.allowance, attempt)
+    if strategy == "anew" and excerpts[0].likeliest:
+        text = anew_prompt(plan.task.description, excerpts[0], _text(root, excerpts[0].path), failures)
+    else:
+        text = rewriting_prompt(plan.task.description, excerpts, failures)
     return Rewriter(
         provider=plan.provider,
         root=root,
         excerpts=excerpts,
         allowance=plan.allowance,
-        messages=[Message("user", rewriting_prompt(plan.task.description, excerpts, failures))],
+        messages=[Message("user", text)],
         sampling=_sampling(plan, attempt),
         attempt=attempt,
+        rounds=plan.profile.mending_rounds,
     )
+
+
+def _excerpts(plan: Plan, worktree: Worktree, root: Root, failures: str) -> tuple[Excerpt, ...]:
+    failing = tuple(failure.name for run in plan.base_runs for failure in run.failures)
+    output = "\n".join(f"{failure.message}\n{failure.details}" for run in plan.base_runs for failure in run.failures)
+    evidence = Evidence(plan.task.description, output or failures, failing)
+    room = min((plan.profile.window // 4) * CHARACTERS_PER_TOKEN, EXCERPT_LIMIT)
+    paths = listed_files(worktree)
+    return find_focus(paths, lambda path: _text(root, path), evidence, is_test=is_test_path, limit=room)
 
 
 def _sampling(plan: Plan, attempt: int) -> Sampling:

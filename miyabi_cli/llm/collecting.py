@@ -19,7 +19,7 @@ class _PartialCall:
 
 @dataclass(slots=True)
 class ReplyCollector:
-    """Takes the `choices[0].delta` of each chunk (or a whole `message`), and gives the `Reply` at the end.
+    """Takes `choices[0]` of each chunk (`delta`, a whole `message`, or a completion's `text`); gives the `Reply`.
 
     Thought is read from `reasoning` (vLLM, Groq) and `reasoning_content` (llama.cpp, older vLLM).
     """
@@ -45,7 +45,7 @@ class ReplyCollector:
             return None
         choice = choices[0]
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        delta = choice.get("delta") or choice.get("message") or {}
+        delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
         text = _text(delta.get("content"))
         thought = _text(delta.get("reasoning")) or _text(delta.get("reasoning_content"))
         tool_text = "".join(self._add_call(part) for part in delta.get("tool_calls") or ())

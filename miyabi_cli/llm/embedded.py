@@ -117,6 +117,11 @@ class EmbeddedModel:
                 )
             return self._wire
 
+    async def infill(self, prefix: str, suffix: str, *, max_tokens: int, stop: Sequence[str] = ()) -> Reply:
+        wire = await self.connect()
+        reply = await wire.infill(prefix, suffix, max_tokens=max_tokens, stop=stop)
+        return replace(reply, usage=replace(reply.usage, cost_usd=0.0))
+
     async def close(self) -> None:
         wire, self._wire = self._wire, None
         engine, self._engine = self._engine, None

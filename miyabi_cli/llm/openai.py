@@ -12,7 +12,7 @@ import httpx
 from miyabi_cli.errors import BrokenReply, ProviderError
 from miyabi_cli.llm.calling import call_function, last_reply
 from miyabi_cli.llm.collecting import ReplyCollector
-from miyabi_cli.llm.encoding import encode_request
+from miyabi_cli.llm.encoding import encode_json, encode_request
 from miyabi_cli.llm.failures import connection_error, refusal, server_message
 from miyabi_cli.llm.http import open_client
 from miyabi_cli.llm.profiles import Profile, profile_of
@@ -87,13 +87,21 @@ class ChatCompletions:
             thought_field=self.profile.thought_field,
             options=self._options(sampling, schema, stop),
         )
-        async for piece in stream_again(lambda: self._stream(body), self._retries):
+        async for piece in stream_again(lambda: self._stream("chat/completions", body), self._retries):
             yield piece
 
     async def call_function(
         self, function: Function, messages: Sequence[Message], sampling: Sampling = SERVERS_CHOICE
     ) -> dict[str, Any]:
         return await call_function(self, function, messages, sampling)
+
+    async def infill(self, prefix: str, suffix: str, *, max_tokens: int, stop: Sequence[str] = ()) -> Reply:
+        if not self.profile.infill_format:
+            raise ProviderError(f"the model {self.model_name} does not fill in the middle of a text")
+        prompt = self.profile.infill_format.replace("{prefix}", prefix).replace("{suffix}", suffix)
+        data = {"model": self.model_name, "stream": True, "stream_options": {"include_usage": True}, "prompt": prompt}
+        body = encode_json(data | {"max_tokens": max_tokens, "temperature": 0, "stop": list(stop)})
+        return await last_reply(stream_again(lambda: self._stream("completions", body), self._retries))
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -111,9 +119,9 @@ class ChatCompletions:
         }
         return {key: value for key, value in options.items() if value is not None}
 
-    async def _stream(self, body: bytes) -> AsyncIterator[Delta | Reply]:
+    async def _stream(self, route: str, body: bytes) -> AsyncIterator[Delta | Reply]:
         """Send one request; yield its deltas and its reply."""
-        url = f"{self.endpoint}/v1/chat/completions"
+        url = f"{self.endpoint}/v1/{route}"
         headers = {"content-type": "application/json"}
         collector = ReplyCollector()
         started = time.perf_counter()

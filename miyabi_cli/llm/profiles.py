@@ -12,6 +12,7 @@ from typing import Literal
 from miyabi_cli.llm.provider import Capabilities
 
 Editing = Literal["apply_patch", "rewrite"]
+Strategy = Literal["rewrite", "infill", "anew"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class Profile:
     `thought_field`: the server's name for the thought that is sent back ("": it is not).
     `editing`: `apply_patch` explores by tools and patches; `rewrite` is shown the code and writes it anew.
     `attempts`: how many tries a run makes where the user names no number. `mending_rounds`: how often in one attempt
-    the model is told what fails with its patch.
+    the model is told what fails with its patch. `infill_format`: the prompt that leaves `{prefix}` and `{suffix}` with
+    a gap between. `strategies`: what a rewriting model does in its first attempt, its second, and so on.
     """
 
     pattern: str
@@ -35,6 +37,8 @@ class Profile:
     thought_field: str = "reasoning"
     attempts: int = 1
     mending_rounds: int = 3
+    infill_format: str = ""
+    strategies: tuple[Strategy, ...] = ("rewrite",)
 
 
 PROFILES = (
@@ -42,11 +46,14 @@ PROFILES = (
     Profile(
         r"qwen2\.5-coder-(0\.5|1\.5|3)b",
         window=16_384,
-        capabilities=Capabilities(tools=False, schema=True),
+        capabilities=Capabilities(tools=False, schema=True, infill=True),
         editing="rewrite",
         thought_field="",
         attempts=4,
         mending_rounds=0,
+        # Qwen2.5-Coder's technical report, section 3.2: the tokens of fill-in-the-middle training.
+        infill_format="<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>",
+        strategies=("rewrite", "infill", "anew", "rewrite"),
     ),
     Profile(r"smollm2", window=8_192, capabilities=Capabilities(tools=False, schema=True), editing="rewrite"),
     Profile(r""),

@@ -14,11 +14,12 @@ class Capabilities:
     """What the model can do behind its server.
 
     `tools`: it emits native tool calls. `schema`: the server holds a reply to a JSON Schema.
-    A model with neither is asked for its action in plain text.
+    A model with neither is asked for its action in plain text. `infill`: it fills in the middle of a text.
     """
 
     tools: bool
     schema: bool
+    infill: bool = False
 
 
 class Provider(Protocol):
@@ -60,6 +61,10 @@ class Provider(Protocol):
         self, function: Function, messages: Sequence[Message], sampling: Sampling = SERVERS_CHOICE
     ) -> dict[str, Any]:
         """Return arguments for `function` that are valid against its JSON Schema."""
+        ...
+
+    async def infill(self, prefix: str, suffix: str, *, max_tokens: int, stop: Sequence[str] = ()) -> Reply:
+        """Return what belongs between two texts, where `capabilities.infill`. Raises ProviderError elsewhere."""
         ...
 
     async def close(self) -> None:

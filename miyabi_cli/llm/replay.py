@@ -74,6 +74,9 @@ class Replay:
     ) -> dict[str, Any]:
         return await call_function(self, function, messages, sampling)
 
+    async def infill(self, prefix: str, suffix: str, *, max_tokens: int, stop: Sequence[str] = ()) -> Reply:  # noqa: ARG002
+        return await last_reply(self.chat([]))
+
     async def close(self) -> None:
         return None
 

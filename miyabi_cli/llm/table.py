@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from miyabi_cli.errors import MachineError, ProviderUnreachable, SettingsError
+from miyabi_cli.llm.provider import Capabilities
 
 if TYPE_CHECKING:
     from miyabi_cli.llm.provider import Provider
     from miyabi_cli.settings import Settings
 
 PROBE_SECONDS = 0.5
+CAPABILITIES = {
+    "native": Capabilities(tools=True, schema=True),
+    "schema": Capabilities(tools=False, schema=True),
+    "none": Capabilities(tools=False, schema=False),
+}
 
 Progress = Callable[[str], None]
 Opener = Callable[["Settings", Progress], Awaitable["Provider"]]
@@ -75,13 +82,18 @@ def _is_local(settings: Settings, name: str) -> bool:
 def _chat_completions(name: str) -> Opener:
     async def opened(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
         from miyabi_cli.llm.openai import ChatCompletions
+        from miyabi_cli.llm.profiles import profile_of
 
         section: Any = getattr(settings.llm, name)
         if not section.model:
             hint = f"--model, or llm.{name}.model in the settings"
             raise SettingsError(f"the provider {name} needs a model's name", hint=hint)
         key = section.api_key.get_secret_value() if section.api_key else None
-        return ChatCompletions(section.endpoint, section.model, key=key, name=name, idle=settings.llm.timeout)
+        profile = profile_of(section.model)
+        if (acts := getattr(section, "tools", "auto")) != "auto":
+            profile = replace(profile, capabilities=CAPABILITIES[acts], editing="apply_patch")
+        idle = settings.llm.timeout
+        return ChatCompletions(section.endpoint, section.model, key=key, name=name, profile=profile, idle=idle)
 
     return opened
 

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher, get_close_matches
 SHOWN_LINES = 40
 SHOWN_WIDTH = 200
 _AROUND = 4
-_COMPARED = 20_000
+_COMPARED, _PROBED = 20_000, 200  # lines of the file and of the hunk that are compared
 
 
 def describe_misfit(lines: Sequence[str], body: Sequence[tuple[str, str]]) -> str:
@@ -41,7 +41,7 @@ def _nearest(lines: Sequence[str], old: Sequence[str]) -> int:
     """Return the index at which the hunk would begin: by its longest run of lines in the file, else by a like one."""
     there = [line.strip() for line in lines[:_COMPARED]]
     # An empty line is alike everywhere, and says nothing of the place.
-    wanted = [line.strip() or "\0" for line in old]
+    wanted = [line.strip() or "\0" for line in old[:_PROBED]]
     run = SequenceMatcher(None, there, wanted, autojunk=False).find_longest_match()
     if run.size:
         return run.a - run.b

@@ -26,15 +26,14 @@ FORMAT_HINT = """expected:
 +added line
 *** End Patch"""
 
-_BEGIN = re.compile(r"(?:.*\bapply_?patch\b.*?)?[\"']?\*\*\* ?Begin Patch\s*", re.IGNORECASE)
-_END = re.compile(r"\*\*\* ?End Patch\s*[\"']?\s*\)?", re.IGNORECASE)
-_SECTION = re.compile(
-    r"\*\*\*\s*(Add|Create|Update|Modify|Edit|Move|Rename|Delete|Remove)\s+File:\s*(.*?)\s*", re.IGNORECASE
-)
-_MOVE = re.compile(r"\*\*\*\s*(?:Move|Rename)\s+to:\s*(.*?)\s*", re.IGNORECASE)
+# None of these may take more than linear time on a line that a model filled with the same over and over.
+_BEGIN = re.compile(r"(?:.{0,200}\bapply_?patch\b.{0,200}?)?[\"']?\*\*\* ?Begin Patch\s*", re.IGNORECASE)
+_END = re.compile(r"\*\*\* ?End Patch[\"')]*\s*", re.IGNORECASE)
+_SECTION = re.compile(r"\*\*\*\s*(Add|Create|Update|Modify|Edit|Move|Rename|Delete|Remove)\s+File:(.*)", re.IGNORECASE)
+_MOVE = re.compile(r"\*\*\*\s*(?:Move|Rename)\s+to:(.*)", re.IGNORECASE)
 _END_OF_FILE = re.compile(r"\*\*\*\s*End of File\s*", re.IGNORECASE)
 _NUMBERED = re.compile(r"@@\s*-\d+(?:,\d+)?\s+\+(\d+)(?:,(\d+))?\s*(?:@@.*)?")
-_GIT_HEADER = re.compile(r"diff --git \"?a/(.+?)\"? \"?b/(.+?)\"?\s*")
+_GIT_HEADER = re.compile(r"diff --git \"?a/(.{1,500}?)\"? \"?b/(.{1,500}?)\"?")
 _GIT_DETAIL = re.compile(r"(?:index|new file mode|deleted file mode|old mode|new mode|similarity index|rename|copy) ")
 _HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _NO_NEWLINE = "\\ No newline"

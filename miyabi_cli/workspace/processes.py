@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from miyabi_cli.workspace.output import BoundedOutput
-from miyabi_cli.workspace.watch import Watch, descendants
+from miyabi_cli.workspace.watch import Watch, descendants, is_running
 
 TIMED_OUT, CANNOT_RUN, NOT_FOUND = 124, 126, 127  # exit codes as timeout(1) and a shell use them
 
@@ -131,6 +131,7 @@ class _Run:
         self._output = BoundedOutput(limits.output_bytes)
         self._stopped: str | None = None
         self._timed_out = False
+        self._left_group: list[int] = []
         self._drained: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(read_end, False)
         self._loop.add_reader(read_end, self._read)
@@ -145,6 +146,7 @@ class _Run:
             self._kill_group()  # what it left in the background; not reaped yet, so the group's id is still its own
             status = self._child.wait()
             cancelled = await self._wait_inside() or cancelled
+            await self._wait_for_killed()
             if cancelled:
                 raise cancelled
             if not self._drained.done():
@@ -226,10 +228,27 @@ class _Run:
 
     def _kill(self) -> None:
         inside = self._first_inside()
-        for pid in descendants(self._child.pid) if inside is None else [inside]:
-            with contextlib.suppress(ProcessLookupError):
+        if inside is None:
+            self._left_group = descendants(self._child.pid)
+            self._kill_group()  # first, so that no shell lives to report its children's deaths
+        for pid in self._left_group if inside is None else [inside]:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         self._kill_group()
+
+    async def _wait_for_killed(self) -> None:
+        """Wait for those killed whose parent is not this process: they are dying, but it is not told."""
+        for milliseconds in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+            if not self._has_group() and not any(map(is_running, self._left_group)):
+                return
+            await asyncio.sleep(milliseconds / 1000)
+
+    def _has_group(self) -> bool:
+        try:
+            os.killpg(self._child.pid, 0)
+        except OSError:
+            return False
+        return True
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -60,6 +60,11 @@ def descendants(pid: int) -> list[int]:
     return family
 
 
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there and has not ended yet; False where there is no /proc."""
+    return _stat_fields(pid)[:1] not in ([], [b"Z"], [b"X"])
+
+
 def _pids(folder: str = "/proc") -> Iterator[int]:
     try:
         names = os.listdir(folder)  # noqa: PTH208 (names alone)

@@ -1,0 +1,148 @@
+"""Repair line by line: one line of a suspicious function is left out, and the model fills it in.
+
+A small model that is shown a faulty function often copies it as it is; asked for one missing line it has nothing to
+copy. Each program that comes of it is tried by the checks. Figures: docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import time
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, field
+
+from miyabi_cli.agent.allowance import Allowance
+from miyabi_cli.agent.definitions import Definition, body_offset, definitions
+from miyabi_cli.agent.focus import Excerpt
+from miyabi_cli.agent.loop import Ending
+from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
+from miyabi_cli.llm.provider import Provider
+from miyabi_cli.messages import Reply, ToolCall
+from miyabi_cli.workspace.paths import Root
+
+INFILL = "infill"
+LINE_TOKENS = 60
+LINES_TRIED = 40
+NOTHING_TO_FILL = ("else:", "try:", "finally:", ")", "]", "}", "pass")
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """A line to leave out: `number` counts from 0 in the file's lines, `first` is its function's first line."""
+
+    path: str
+    number: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class Infiller:
+    """Tries the lines of the excerpts' functions; each `turn` ends with another program in the worktree."""
+
+    provider: Provider
+    root: Root
+    excerpts: tuple[Excerpt, ...]
+    failures: str
+    allowance: Allowance
+    attempt: int = 1
+    steps: int = 0
+    rounds: int = LINES_TRIED
+    ending: Ending = "answered"
+    reason: str = ""
+    answer: str = ""
+    _sources: dict[str, str] = field(default_factory=dict)
+    _gaps: Iterator[_Gap] = field(default=iter(()))
+    _seen: set[str] = field(default_factory=set)
+    _changed: str = ""
+
+    def __post_init__(self) -> None:
+        self._sources = {one.path: self.root.read(one.path).decode("utf-8", "surrogateescape") for one in self.excerpts}
+        self._gaps = iter([gap for one in self.excerpts for gap in _gaps(one, self._sources[one.path])][:LINES_TRIED])
+
+    def tell(self, text: str) -> tuple[Event, ...]:  # noqa: ARG002 - a line that is left out hears nothing
+        """Go on with the next line."""
+        return ()
+
+    async def turn(self) -> AsyncGenerator[Event, None]:
+        """Fill in lines until one gives a program that was not tried before."""
+        self._restore()
+        for gap in self._gaps:
+            if limit := self.allowance.reached(self.steps):
+                self.ending, self.reason = "limit", limit
+                return
+            reply = await self._fill(gap)
+            self.steps += 1
+            yield ReplyReceived(self.attempt, self.steps, reply)
+            program = self._program(gap, reply.text)
+            if program is None:
+                continue
+            line = program.split("\n")[gap.number].strip()
+            call = ToolCall(f"{INFILL}_{self.steps}", INFILL, json.dumps({"line": gap.number + 1, "code": line}))
+            yield ToolStarted(self.attempt, self.steps, call)
+            yield self._write(gap, call, program)
+            self.answer = f"changed line {gap.number + 1} of {gap.path} to `{line}`"
+            return
+        self.ending, self.reason = "stuck", "no line that was filled in makes the checks pass"
+
+    async def _fill(self, gap: _Gap) -> Reply:
+        lines = self._sources[gap.path].split("\n")
+        line = lines[gap.number]
+        indent = line[: len(line) - len(line.lstrip())]
+        notes = "".join(f"# {note}\n" for note in self.failures.splitlines())
+        prefix = notes + "\n".join([*lines[gap.first : gap.number], indent])
+        suffix = "\n" + "\n".join(lines[gap.number + 1 : gap.last]) + "\n"
+        reply = await self.provider.infill(prefix, suffix, max_tokens=LINE_TOKENS, stop=("\n",))
+        self.allowance.spend(reply.usage)
+        return reply
+
+    def _program(self, gap: _Gap, text: str) -> str | None:
+        """Return the file with the line filled in; None where it is not Python or was there before."""
+        lines = self._sources[gap.path].split("\n")
+        old = lines[gap.number]
+        lines[gap.number] = old[: len(old) - len(old.lstrip())] + text.split("\n")[0].strip()
+        program = "\n".join(lines)
+        try:
+            meaning = ast.dump(ast.parse(program))
+            known = ast.dump(ast.parse(self._sources[gap.path]))
+        except (SyntaxError, ValueError):
+            return None
+        if meaning == known or meaning in self._seen:
+            return None
+        self._seen.add(meaning)
+        return program
+
+    def _write(self, gap: _Gap, call: ToolCall, program: str) -> ToolEnded:
+        started = time.perf_counter()
+        self.root.write(gap.path, program.encode("utf-8", "surrogateescape"))
+        self._changed = gap.path
+        seconds = round(time.perf_counter() - started, 3)
+        output = f"filled in line {gap.number + 1} of {gap.path}"
+        return ToolEnded(self.attempt, self.steps, call.id, call.name, output, False, (gap.path,), seconds)
+
+    def _restore(self) -> None:
+        """Put the file back that the turn before has changed."""
+        if self._changed:
+            self.root.write(self._changed, self._sources[self._changed].encode("utf-8", "surrogateescape"))
+            self._changed = ""
+
+
+def _gaps(excerpt: Excerpt, source: str) -> Iterator[_Gap]:
+    """Yield the lines of an excerpt's functions that are worth leaving out, the likeliest function first."""
+    try:
+        found = {one.name: one for one in definitions(source)}
+    except (SyntaxError, ValueError):
+        return
+    lines = source.split("\n")
+    for name in excerpt.likeliest:
+        if definition := found.get(name):
+            for number in _body(definition, lines):
+                text = lines[number].strip()
+                if text and not text.startswith("#") and text not in NOTHING_TO_FILL:
+                    yield _Gap(excerpt.path, number, definition.first - 1, definition.last)
+
+
+def _body(definition: Definition, lines: list[str]) -> range:
+    """Return the numbers, from 0, of the lines of a function's body without its docstring."""
+    return range(definition.first - 1 + body_offset(definition.source), min(definition.last, len(lines)))
