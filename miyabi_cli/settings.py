@@ -86,7 +86,7 @@ class OpenAI(_Section):
 
 class Embedded(_Section):
     model: Text = Field(default="qwen2.5-coder-1.5b", description="A name from `miyabi model list`, or a GGUF file.")
-    threads: Count | None = Field(default=None, description="Threads of the engine; null: one fewer than cores.")
+    threads: Count | None = Field(default=None, description="Threads of the engine; null: as many as suit the machine.")
     context: Count = Field(default=16384, description="Tokens of context.")
     keep_alive: Duration = Field(
         default=FIVE_MINUTES, description="How long the idle engine stays; same forms as `llm.ollama.keep_alive`."

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -107,17 +108,27 @@ def _words(command: str | tuple[str, ...]) -> tuple[str, ...]:
     return (command,) if isinstance(command, str) else command
 
 
-async def execute(root: Root, sandbox: Sandbox, place: Place, limits: Limits, request: ExecRequest) -> ToolResult:
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Where commands run, within which limits, and with which variables beside the sandbox's own."""
+
+    sandbox: Sandbox
+    place: Place
+    limits: Limits
+    environment: Mapping[str, str]
+
+
+async def execute(root: Root, shell: Shell, request: ExecRequest) -> ToolResult:
     """Run a command in the sandbox; a call of apply_patch in it is done here. Raises PathRefused, PatchConflict."""
     workdir = _workdir(root, request.workdir)
     patched = _patched(request.command)
     if patched is None:
-        return await _run(sandbox, place, limits, replace(request, workdir=workdir))
+        return await _run(shell, replace(request, workdir=workdir))
     folder = _workdir(root, str(PurePosixPath(workdir, patched.folder)))
     result = await asyncio.to_thread(edit, root, PatchRequest(patched.patch, folder))
     if not patched.after:
         return result
-    ran = await _run(sandbox, place, limits, ExecRequest(patched.after, folder, request.seconds))
+    ran = await _run(shell, ExecRequest(patched.after, folder, request.seconds))
     return ToolResult(f"{result.output}\n{ran.output}", ran.failed, result.changed)
 
 
@@ -133,10 +144,12 @@ def _workdir(root: Root, path: str) -> str:
     return "" if relative == "." else relative
 
 
-async def _run(sandbox: Sandbox, place: Place, limits: Limits, request: ExecRequest) -> ToolResult:
-    seconds = min(request.seconds or limits.seconds, limits.seconds)
-    bounds = replace(limits, seconds=seconds)
-    outcome = await sandbox.run(request.command, place, limits=bounds, workdir=request.workdir)
+async def _run(shell: Shell, request: ExecRequest) -> ToolResult:
+    seconds = min(request.seconds or shell.limits.seconds, shell.limits.seconds)
+    bounds = replace(shell.limits, seconds=seconds)
+    outcome = await shell.sandbox.run(
+        request.command, shell.place, limits=bounds, environment=shell.environment, workdir=request.workdir
+    )
     output = outcome.output.rstrip("\n")
     if outcome.timed_out:
         return ToolResult(f"{output}\n[timed out after {seconds:g} s]".lstrip("\n"), failed=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from miyabi_cli.agent.arguments import Arguments, BadArguments, heal_name, read_arguments
 from miyabi_cli.agent.editing import EditRequest, edit, read_edit
-from miyabi_cli.agent.execution import ExecRequest, execute, read_exec, read_python
+from miyabi_cli.agent.execution import ExecRequest, Shell, execute, read_exec, read_python
 from miyabi_cli.agent.reading import (
     FolderRequest,
     OpenRequest,
@@ -61,13 +61,17 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """The tools at work on one tree: `limits` hold for each command, `output_bytes` for each tool's output."""
+    """The tools at work on one tree: `limits` hold for each command, `output_bytes` for each tool's output.
+
+    `environment` is what commands get beside the sandbox's own variables, such as the path that tests import from.
+    """
 
     root: Root
     place: Place
     sandbox: Sandbox
     limits: Limits
     output_bytes: int
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def functions(self) -> tuple[Function, ...]:
         """Return the tools that are offered, always in the same order."""
@@ -112,7 +116,8 @@ def _told(error: MiyabiError) -> str:
 
 
 async def _exec(tools: Toolbox, request: ExecRequest) -> ToolResult:
-    return await execute(tools.root, tools.sandbox, tools.place, tools.bounds(), request)
+    shell = Shell(tools.sandbox, tools.place, tools.bounds(), tools.environment)
+    return await execute(tools.root, shell, request)
 
 
 async def _search(tools: Toolbox, request: SearchRequest) -> ToolResult:

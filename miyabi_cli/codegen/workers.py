@@ -83,6 +83,7 @@ def _agent(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Agent:
         sandbox=plan.sandbox,
         limits=Limits(),
         output_bytes=_output_bytes(plan),
+        environment=_environment(plan, worktree),
     )
     actions = actions_for(plan.provider.capabilities, toolbox.functions())
     head = prompt("tools") + (f"\n\n{actions.instructions}" if actions.instructions else "")
@@ -97,6 +98,12 @@ def _agent(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Agent:
         attempt=attempt,
         rounds=plan.profile.mending_rounds,
     )
+
+
+def _environment(plan: Plan, worktree: Worktree) -> dict[str, str]:
+    """Return the variables of the checks, so that a test which the agent runs imports what a check would."""
+    tree = str(plan.sandbox.inside(worktree.place()))
+    return {name: value.replace("{tree}", tree) for check in plan.checks for name, value in check.environment}
 
 
 def first_message(plan: Plan, worktree: Worktree, root: Root) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +74,11 @@ def clean_worktrees(
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    # Only what we made: the user may have pointed us at a folder with other things in it.
+    # Only what we made, and may remove: the folder may hold other things, and runs of other users.
     for home in subfolders(folder):
-        yield from (run_folder for run_folder in subfolders(home) if (run_folder / LOCK).is_file())
+        for run_folder in subfolders(home):
+            if os.access(run_folder, os.R_OK | os.W_OK | os.X_OK) and (run_folder / LOCK).is_file():
+                yield run_folder
 
 
 def _entries(run_folder: Path) -> Iterator[WorktreeEntry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,16 @@ from miyabi_cli.workspace.git import Git, quoted_path
 from miyabi_cli.workspace.repository import Repository
 
 # What decides how a file's bytes and mode go to the disk and back; nothing else of the user's settings is taken over.
-COPIED_SETTINGS = "autocrlf|eol|filemode|symlinks|ignorecase|precomposeunicode|protectntfs|protecthfs"
+COPIED_SETTINGS = (
+    "autocrlf",
+    "eol",
+    "filemode",
+    "symlinks",
+    "ignorecase",
+    "precomposeunicode",
+    "protectntfs",
+    "protecthfs",
+)
 
 # What checks leave behind. A pattern does not hold where the base itself tracks such files.
 LEFT_BEHIND = (
@@ -58,16 +67,14 @@ class Template:
 
 def read_template(repository: Repository) -> Template:
     """Return what private git directories take over from the user's: byte settings, ignore rules, attributes."""
-    git = Git(repository.git_dir, repository.root, user_config=True)
+    settings = _core_settings(repository)
     info = repository.common_dir / "info"
-    rules = [_user_file(git, "core.excludesFile", "ignore"), _content(info / "exclude")]
-    attributes = [_user_file(git, "core.attributesFile", "attributes"), _content(info / "attributes")]
     return Template(
-        config=_config(git, repository.object_format),
-        ignored=b"\n".join(rules),
-        attributes=b"\n".join(attributes),
+        config=_config(settings, repository.object_format),
+        ignored=b"\n".join([_user_file(settings, "excludesfile", "ignore"), _content(info / "exclude")]),
+        attributes=b"\n".join([_user_file(settings, "attributesfile", "attributes"), _content(info / "attributes")]),
         shallow=_content(repository.common_dir / "shallow"),
-        hooks=_hooks(git, repository.root),
+        hooks=_hooks(settings, repository.root),
     )
 
 
@@ -125,38 +132,41 @@ def _tracked(git: Git, patterns: Sequence[str]) -> bool:
     return bool(git.run("ls-files", "-z", "--cached", "--ignored", *(f"--exclude={pattern}" for pattern in patterns)))
 
 
-def _config(git: Git, object_format: str) -> str:
-    asked = git.ask("config", "-z", "--get-regexp", rf"^core\.({COPIED_SETTINGS})$")
-    entries = [entry.partition(b"\n") for entry in asked.output.split(b"\0") if entry]
-    copied = {key.decode().lower(): value.decode(errors="replace") or "true" for key, _, value in entries}
-    lines = [
-        f"\t{key.removeprefix('core.')} = {value}" for key, value in copied.items() if re.fullmatch(r"[\w-]+", value)
-    ]
+def _core_settings(repository: Repository) -> dict[str, str]:
+    """Return the user's settings of `core`, their names in lower case, `~/` expanded; a name without value is true."""
+    git = Git(repository.git_dir, repository.root, user_config=True)
+    output = git.ask("config", "-z", "--type=path", "--show-scope", "--get-regexp", r"^core\.").output
+    fields = [os.fsdecode(field) for field in output.split(b"\0")]
+    # What miyabi itself says comes last, as a command's.
+    own = [entry for scope, entry in zip(fields[::2], fields[1::2], strict=False) if scope != "command"]
+    parts = [entry.partition("\n") for entry in own]
+    return {key.lower().removeprefix("core."): value if line else "true" for key, line, value in parts}
+
+
+def _config(settings: Mapping[str, str], object_format: str) -> str:
+    values = {key: settings[key] for key in COPIED_SETTINGS if re.fullmatch(r"[\w-]+", settings.get(key, ""))}
     version = 0 if object_format == "sha1" else 1
-    fixed = (
-        f"\trepositoryformatversion = {version}",
-        "\tbare = false",
-        "\tlogAllRefUpdates = false",
-        "\tsafecrlf = false",
-        f"\thooksPath = {os.devnull}",
-        "\tfsmonitor = false",
-    )
-    text = "\n".join(["[core]", *fixed, *lines, "[gc]", "\tauto = 0", "[maintenance]", "\tauto = false", ""])
+    fixed = {
+        "repositoryformatversion": str(version),
+        "bare": "false",
+        "logallrefupdates": "false",
+        "safecrlf": "false",
+        "hookspath": os.devnull,
+        "fsmonitor": "false",
+    }
+    lines = [f"\t{key} = {value}" for key, value in (fixed | values).items()]
+    text = "\n".join(["[core]", *lines, "[gc]", "\tauto = 0", "[maintenance]", "\tauto = false", ""])
     return text if version == 0 else f"{text}[extensions]\n\tobjectFormat = {object_format}\n"
 
 
-def _hooks(git: Git, root: Path) -> str:
-    asked = git.ask("config", "--type=path", "--show-scope", "-z", "--get-all", "core.hooksPath").output
-    fields = [os.fsdecode(field) for field in asked.split(b"\0")]
-    own = [value for scope, value in zip(fields[::2], fields[1::2], strict=False) if scope != "command"]
-    folder = Path(os.path.normpath(root / own[-1])) if own else root
+def _hooks(settings: Mapping[str, str], root: Path) -> str:
+    folder = Path(os.path.normpath(root / settings.get("hookspath", "")))
     return str(folder.relative_to(root)) if folder != root and folder.is_relative_to(root) else ""
 
 
-def _user_file(git: Git, key: str, default: str) -> bytes:
-    asked = git.ask("config", "--type=path", "--get", key)
-    if asked.exit_code == 0:
-        return _content(Path(os.fsdecode(asked.output.removesuffix(b"\n"))))
+def _user_file(settings: Mapping[str, str], key: str, default: str) -> bytes:
+    if key in settings:
+        return _content(Path(settings[key]))
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 (Path fails without HOME)
     return _content(Path(home) / "git" / default)
 
