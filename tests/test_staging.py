@@ -115,6 +115,19 @@ def test_files_and_folders_trade_places(project: Path, workspace: Workspace, san
     }
 
 
+def test_an_edit_at_once_that_keeps_the_size_is_seen(workspace: Workspace, off: Sandbox) -> None:
+    for number in range(12):
+        worktree = create_worktree(workspace, workspace.repository.head, f"a{number}")
+        with (worktree.tree / "calc.py").open("r+") as file:
+            text = file.read()
+            file.seek(0)
+            file.write(text.replace("a - b", "a + b"))
+        host, shown = (path.stat() for path in (worktree.folder / "index", worktree.tree / ".git/index"))
+        assert shown.st_mtime_ns == host.st_mtime_ns
+        assert run_git("status", "--porcelain", cwd=worktree.tree) == "M calc.py"
+        assert [change.path for change in take(worktree, off).files] == ["calc.py"]
+
+
 def test_staging_again_after_more_work(worktree: Worktree, sandbox: Sandbox) -> None:
     (worktree.tree / "calc.py").write_text("1\n")
     first = take(worktree, sandbox)

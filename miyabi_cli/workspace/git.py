@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
@@ -143,6 +144,17 @@ def split_paths(output: bytes) -> list[str]:
 def joined_lines(lines: Iterable[str]) -> bytes:
     """Return NUL-terminated lines, as git's `-z --stdin` reads them."""
     return b"".join(os.fsencode(line) + b"\0" for line in lines)
+
+
+def copy_index(index: Path, copy: Path) -> None:
+    """Copy an index and its time: git takes a file for changed when it is no older than the index that lists it.
+
+    With a newer time, an edit right after the checkout that keeps the file's size would go unseen (git's
+    Documentation/technical/racy-git.txt).
+    """
+    shutil.copyfile(index, copy)
+    times = index.stat()
+    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 @functools.cache

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from miyabi_cli.errors import RepositoryError
-from miyabi_cli.workspace.git import Git, joined_lines, split_paths
+from miyabi_cli.workspace.git import Git, copy_index, joined_lines, split_paths
 from miyabi_cli.workspace.repository import Identity, identity
 from miyabi_cli.workspace.trees import tree_id
 from miyabi_cli.workspace.workspaces import Workspace
@@ -51,7 +50,7 @@ def write_commit(git: Git, tree: str, parent: str, message: str, author: Identit
 def _tree(workspace: Workspace, index: Path) -> str:
     repository = workspace.repository
     # A hook's own index is that of the commit at hand; the user's is the one in the git directory.
-    shutil.copyfile(repository.git_dir / "index", index)
+    copy_index(repository.git_dir / "index", index)
     # It is the user's own files and configuration: what `git add` does with them is right here too.
     git = Git(
         repository.git_dir,

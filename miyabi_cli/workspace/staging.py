@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miyabi_cli.errors import RepositoryError
-from miyabi_cli.workspace.git import Git, joined_lines, split_paths
+from miyabi_cli.workspace.git import Git, copy_index, joined_lines, split_paths
 from miyabi_cli.workspace.processes import Limits
 from miyabi_cli.workspace.removal import remove_tree
 from miyabi_cli.workspace.stage_warnings import StageWarning, links_out, run_by_tools
@@ -145,8 +145,8 @@ class _Stage:
 
     def prepare(self) -> str:
         """Put copies of what the sandboxed git needs into the folder; return the id of the base's tree."""
-        for name in ("index", "exclude"):
-            shutil.copyfile(self.worktree.folder / name, self.folder / name)
+        copy_index(self.worktree.folder / "index", self.folder / "index")
+        shutil.copyfile(self.worktree.exclude, self.folder / "exclude")
         (self.folder / "objects").mkdir()
         return tree_id(self.git, self.worktree.base)
 

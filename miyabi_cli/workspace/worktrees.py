@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miyabi_cli.errors import MachineError, RepositoryError
-from miyabi_cli.workspace.git import Git, git_failure, split_paths
+from miyabi_cli.workspace.git import Git, copy_index, git_failure, split_paths
 from miyabi_cli.workspace.private_git import alternates_file, exclude_rules, make_git_dir, packed_refs
 from miyabi_cli.workspace.removal import remove_tree
 from miyabi_cli.workspace.repository import Repository
@@ -210,7 +210,7 @@ def _show_index(worktree: Worktree) -> None:
     private = worktree.tree / ".git"
     if private.is_dir() and not private.is_symlink():
         copy = worktree.folder / "index.copy"
-        shutil.copyfile(worktree.folder / "index", copy)
+        copy_index(worktree.folder / "index", copy)
         copy.replace(private / "index")
 
 
