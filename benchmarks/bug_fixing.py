@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -152,10 +153,8 @@ def run_aider(task: Task, aider: Path, url: str, key: str) -> Score:
         ]
         environment = {**os.environ, "OPENAI_API_BASE": f"{url}/v1", "OPENAI_API_KEY": key, "HOME": str(folder.parent)}
         started = time.perf_counter()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=RUN_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
         return Score(task.name, "aider", passes(folder, task), time.perf_counter() - started)
 
 

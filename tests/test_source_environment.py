@@ -44,7 +44,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "MIYABI_LLM__TIMEOUT": ("", lambda s: s == Settings()),
     "MIYABI_TEST_ANYTHING": ("x", lambda s: s == Settings()),
     "MIYABI_UNRELATED_TO_ANY": ("x", lambda s: s == Settings()),
-    **{name: ("1", lambda s: s == Settings()) for name in NOT_SETTINGS},
+    **{name: ("1", lambda s: s == Settings()) for name in sorted(NOT_SETTINGS)},
 }
 
 

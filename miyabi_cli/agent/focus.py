@@ -14,6 +14,8 @@ FRAME = re.compile(r"([\w./+-]+\.py)(?::|\", line )(\d+)")
 WORD = re.compile(r"[A-Za-z_]\w{2,}")
 FILES_READ = 400
 FUNCTIONS_SHOWN = 6
+CLEARLY = 5.0  # a score that a word in common does not reach
+WHOLE_FILE = 500  # characters below which a file is shown whole: reading costs a small model's time
 
 Read = Callable[[str], str]
 
@@ -175,7 +177,7 @@ def _kept(best: Sequence[_Found], limit: int) -> list[_Found]:
     kept: list[_Found] = []
     room = limit
     for item in best[:FUNCTIONS_SHOWN]:
-        weak = kept and item.score < kept[0].score / 4
+        weak = kept and kept[0].score >= CLEARLY and item.score < max(CLEARLY, kept[0].score / 2)
         if kept and (len(item.definition.source) > room or weak):
             continue
         kept.append(item)
@@ -187,14 +189,13 @@ def _excerpts(kept: Sequence[_Found], read: Read, limit: int) -> tuple[Excerpt, 
     by_path: dict[str, list[Definition]] = {}
     for item in kept:
         by_path.setdefault(item.path, []).append(item.definition)
-    share = limit // max(1, len(by_path))
-    return tuple(_excerpt(path, read(path), found, share) for path, found in by_path.items())
+    return tuple(_excerpt(path, read(path), found, limit) for path, found in by_path.items())
 
 
 def _excerpt(path: str, source: str, found: Sequence[Definition], limit: int) -> Excerpt:
-    """Show a file whole where it fits; else its imports and constants, and the functions found."""
+    """Show a file whole where it is small; else its imports, and the functions found."""
     names = tuple(definition.name for definition in found)
-    if len(source) <= limit:
+    if len(source) <= min(limit, WHOLE_FILE):
         return Excerpt(path, tuple(one.name for one in definitions(source)), source.strip("\n"), True, names)
     parts = [_preamble(source)] if _preamble(source) else []
     for definition in sorted(found, key=lambda one: one.first):

@@ -22,7 +22,7 @@ from miyabi_cli.messages import Reply, ToolCall
 from miyabi_cli.workspace.paths import Root
 
 INFILL = "infill"
-LINE_TOKENS = 60
+LINE_TOKENS = 48
 LINES_TRIED = 40
 NOTHING_TO_FILL = ("else:", "try:", "finally:", ")", "]", "}", "pass")
 

@@ -149,7 +149,7 @@ def anew_prompt(task: str, excerpt: Excerpt, source: str, failures: str) -> str:
 
 
 def _joined(task: str, shown: str, failures: str, ask: str) -> str:
-    told = f"The checks fail:\n```\n{failures.strip()}\n```" if failures.strip() else ""
+    told = f"The test fails:\n```\n{failures.strip()}\n```" if failures.strip() else ""
     return "\n\n".join(part for part in (task.strip(), shown, told, ask) if part)
 
 

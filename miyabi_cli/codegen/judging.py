@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.result import CheckReport, Status
@@ -15,6 +15,9 @@ from miyabi_cli.workspace.check_records import Check, CheckRun
 from miyabi_cli.workspace.checks import run_checks
 from miyabi_cli.workspace.staging import Staged, with_paths_of
 from miyabi_cli.workspace.worktrees import Worktree, create_worktree, open_worktree
+
+SHORTEST_TIMEOUT = 10.0  # seconds
+SLOWER = 5.0  # times as long as before the patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,16 @@ async def run_and_tell(plan: Plan, worktree: Worktree, attempt: int, stage: Stag
     def ended(run: CheckRun) -> None:
         plan.voice.emit(CheckEnded(attempt, stage, run.name, run.status, round(run.seconds, 3), run.output))
 
-    return await run_checks(plan.checks, worktree.place(), plan.sandbox, started=started, ended=ended)
+    checks = plan.checks if stage == "before" else tuple(_bounded(plan, check) for check in plan.checks)
+    return await run_checks(checks, worktree.place(), plan.sandbox, started=started, ended=ended)
+
+
+def _bounded(plan: Plan, check: Check) -> Check:
+    """Give a small model's patches less time: it tries many, and now and then one loops for ever."""
+    before = next((run.seconds for run in plan.base_runs if run.name == check.name), None)
+    if before is None or plan.profile.editing != "rewrite":
+        return check
+    return replace(check, timeout=min(check.timeout, max(SHORTEST_TIMEOUT, SLOWER * before)))
 
 
 def _judged(verdict: Verdict, runs: Sequence[CheckRun], tests_added: int) -> Judged:

@@ -14,9 +14,10 @@ from miyabi_cli.agent.rewriting import Rewriter, anew_prompt, rewriting_prompt
 from miyabi_cli.agent.tools import Toolbox
 from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.events import ConversationOpened, Event
+from miyabi_cli.llm.profiles import Strategy
 from miyabi_cli.messages import Function, Message, Sampling
 from miyabi_cli.workspace.check_records import CheckRun
-from miyabi_cli.workspace.digest import failure_digest
+from miyabi_cli.workspace.digest import brief_failure, failure_digest
 from miyabi_cli.workspace.git import split_paths
 from miyabi_cli.workspace.paths import PathRefused, Root
 from miyabi_cli.workspace.processes import Limits
@@ -25,6 +26,7 @@ from miyabi_cli.workspace.worktrees import Worktree
 
 MAP_LIMIT = 1_200
 DIGEST_BYTES = 1_600
+BRIEF_BYTES = 600
 EXCERPT_LIMIT = 6_000
 TEMPERATURES = (0.0, 0.5, 0.7, 0.9)
 CHARACTERS_PER_TOKEN = 3
@@ -128,14 +130,13 @@ def _now(status: str | None) -> str:
 
 def _small(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Worker | None:
     """Return a worker for a small model, by the profile's strategy for this attempt; None where no code is found."""
-    failures = digest(plan.base_runs)
+    failures = digest(plan.base_runs, BRIEF_BYTES)
     excerpts = _excerpts(plan, worktree, root, failures)
     if not excerpts:
         return None
-    strategies = plan.profile.strategies
-    strategy = strategies[(attempt - 1) % len(strategies)]
-    if strategy == "infill" and plan.provider.capabilities.infill and failures:
-        return Infiller(plan.provider, root, excerpts, failures, plan.allowance, attempt)
+    strategy = _strategy(plan, attempt, failing=bool(failures))
+    if strategy == "infill":
+        return Infiller(plan.provider, root, excerpts, brief_failure(plan.base_runs), plan.allowance, attempt)
     if strategy == "anew" and excerpts[0].likeliest:
         text = anew_prompt(plan.task.description, excerpts[0], _text(root, excerpts[0].path), failures)
     else:
@@ -150,6 +151,16 @@ def _small(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Worker |
         attempt=attempt,
         rounds=plan.profile.mending_rounds,
     )
+
+
+def _strategy(plan: Plan, attempt: int, *, failing: bool) -> Strategy:
+    """Return what an attempt does: the profile's strategies in turn, without infilling where nothing fails yet."""
+    possible = [
+        strategy
+        for strategy in plan.profile.strategies
+        if strategy != "infill" or (failing and plan.provider.capabilities.infill)
+    ]
+    return possible[(attempt - 1) % len(possible)]
 
 
 def _excerpts(plan: Plan, worktree: Worktree, root: Root, failures: str) -> tuple[Excerpt, ...]:

@@ -53,7 +53,7 @@ PROFILES = (
         mending_rounds=0,
         # Qwen2.5-Coder's technical report, section 3.2: the tokens of fill-in-the-middle training.
         infill_format="<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>",
-        strategies=("rewrite", "infill", "anew", "rewrite"),
+        strategies=("infill", "rewrite", "anew", "anew"),
     ),
     Profile(r"smollm2", window=8_192, capabilities=Capabilities(tools=False, schema=True), editing="rewrite"),
     Profile(r""),

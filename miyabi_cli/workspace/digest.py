@@ -18,6 +18,7 @@ _NOISE = re.compile(
 _PYTEST_FRAME = re.compile(r"^(?P<path>[^\s:][^:\n]*):(?P<line>\d+): (?:in (?P<function>.+)|[\w.]+)$")
 _PYTHON_FRAME = re.compile(r'^\s*File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
 _FINDING = re.compile(r"^[^\s:][^:\n]*:\d+(?::\d+)?: .+")
+_PLACE = re.compile(r"^\S+:\d+( in .+)?$")
 _FOREIGN = ("site-packages", "dist-packages", "lib/python", "<frozen", "importlib/")
 
 
@@ -40,6 +41,16 @@ def failure_digest(run: CheckRun, limit_bytes: int = 2_000) -> str:
     if not run.conclusive:
         lines.append(run.output.rpartition("\n")[2])
     return _head(lines, limit_bytes)
+
+
+def brief_failure(runs: Sequence[CheckRun], lines: int = 4) -> str:
+    """Return the first failing test's name, the line that failed and what was raised; "" without a failing test."""
+    for run in runs:
+        for failure in run.failures:
+            trace = [line.strip() for line in _trace(failure)]
+            told = [line for line in trace if not _PLACE.match(line)][-(lines - 1) :]
+            return "\n".join([f"{failure.name.rpartition('::')[2]}:", *told])
+    return ""
 
 
 def _of_tests(run: CheckRun, limit_bytes: int) -> list[str]:
