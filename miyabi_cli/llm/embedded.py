@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miyabi_cli.errors import ProviderUnreachable
-from miyabi_cli.llm.calling import call_function
+from miyabi_cli.llm.calling import call_function, generate, last_reply
 from miyabi_cli.llm.engines import Engine, ensure_engine
 from miyabi_cli.llm.models import find_model
 from miyabi_cli.llm.openai import ChatCompletions
@@ -73,7 +73,7 @@ class EmbeddedModel:
         return self.profile.capabilities
 
     async def generate(self, request: LLMRequest) -> LLMResponse:
-        return await (await self.connect()).generate(request)
+        return await generate(self, request)
 
     async def chat(
         self,
@@ -83,10 +83,22 @@ class EmbeddedModel:
         schema: Mapping[str, Any] | None = None,
         stop: Sequence[str] = (),
     ) -> AsyncIterator[Delta | Reply]:
+        async for piece in self._streamed(lambda wire: wire.chat(messages, functions, sampling, schema, stop)):
+            yield piece
+
+    async def call_function(
+        self, function: Function, messages: Sequence[Message], sampling: Sampling = SERVERS_CHOICE
+    ) -> dict[str, Any]:
+        return await call_function(self, function, messages, sampling)
+
+    async def _streamed(
+        self, ask: Callable[[ChatCompletions], AsyncIterator[Delta | Reply]]
+    ) -> AsyncIterator[Delta | Reply]:
+        """Yield what the engine answers; where the connection breaks, start the engine anew and ask again."""
         for restart in range(RESTARTS + 1):
             wire = await self.connect()
             try:
-                async for piece in wire.chat(messages, functions, sampling, schema, stop):
+                async for piece in ask(wire):
                     yield _at_no_cost(piece)
             except ProviderUnreachable:
                 if self._wire is wire:  # else another attempt has already started the engine anew
@@ -95,11 +107,6 @@ class EmbeddedModel:
                     raise
             else:
                 return
-
-    async def call_function(
-        self, function: Function, messages: Sequence[Message], sampling: Sampling = SERVERS_CHOICE
-    ) -> dict[str, Any]:
-        return await call_function(self, function, messages, sampling)
 
     async def connect(self) -> ChatCompletions:
         """Return the wire to the engine, started if it does not run."""
@@ -118,9 +125,10 @@ class EmbeddedModel:
             return self._wire
 
     async def infill(self, prefix: str, suffix: str, *, max_tokens: int, stop: Sequence[str] = ()) -> Reply:
-        wire = await self.connect()
-        reply = await wire.infill(prefix, suffix, max_tokens=max_tokens, stop=stop)
-        return replace(reply, usage=replace(reply.usage, cost_usd=0.0))
+        def asked(wire: ChatCompletions) -> AsyncIterator[Delta | Reply]:
+            return wire.stream_infill(prefix, suffix, max_tokens=max_tokens, stop=stop)
+
+        return await last_reply(self._streamed(asked))
 
     async def close(self) -> None:
         wire, self._wire = self._wire, None

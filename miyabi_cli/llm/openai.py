@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from miyabi_cli.errors import BrokenReply, ProviderError
-from miyabi_cli.llm.calling import call_function, last_reply
+from miyabi_cli.llm.calling import call_function, generate, last_reply
 from miyabi_cli.llm.collecting import ReplyCollector
 from miyabi_cli.llm.encoding import encode_json, encode_request
 from miyabi_cli.llm.failures import connection_error, refusal, server_message
@@ -67,10 +67,7 @@ class ChatCompletions:
         return self.profile.capabilities
 
     async def generate(self, request: LLMRequest) -> LLMResponse:
-        sampling = Sampling(request.temperature, request.max_tokens, request.effort)
-        reply = await last_reply(self.chat([Message("user", request.prompt)], sampling=sampling))
-        tokens = reply.usage.input_tokens + reply.usage.output_tokens
-        return LLMResponse(reply.text, tokens, reply.finish_reason, reply.usage)
+        return await generate(self, request)
 
     async def chat(
         self,
@@ -96,12 +93,19 @@ class ChatCompletions:
         return await call_function(self, function, messages, sampling)
 
     async def infill(self, prefix: str, suffix: str, *, max_tokens: int, stop: Sequence[str] = ()) -> Reply:
+        return await last_reply(self.stream_infill(prefix, suffix, max_tokens=max_tokens, stop=stop))
+
+    async def stream_infill(
+        self, prefix: str, suffix: str, *, max_tokens: int, stop: Sequence[str] = ()
+    ) -> AsyncIterator[Delta | Reply]:
+        """Stream what belongs between two texts, by the completions route; see `Provider.infill`."""
         if not self.profile.infill_format:
             raise ProviderError(f"the model {self.model_name} does not fill in the middle of a text")
         prompt = self.profile.infill_format.replace("{prefix}", prefix).replace("{suffix}", suffix)
         data = {"model": self.model_name, "stream": True, "stream_options": {"include_usage": True}, "prompt": prompt}
         body = encode_json(data | {"max_tokens": max_tokens, "temperature": 0, "stop": list(stop)})
-        return await last_reply(stream_again(lambda: self._stream("completions", body), self._retries))
+        async for piece in stream_again(lambda: self._stream("completions", body), self._retries):
+            yield piece
 
     async def close(self) -> None:
         await self._client.aclose()

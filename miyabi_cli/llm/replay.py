@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from miyabi_cli.errors import BrokenReply, MachineError, ProviderError
-from miyabi_cli.llm.calling import call_function, last_reply
+from miyabi_cli.llm.calling import call_function, generate, last_reply
 from miyabi_cli.llm.profiles import Profile, profile_of
 from miyabi_cli.llm.provider import Capabilities
 from miyabi_cli.messages import (
@@ -50,8 +50,7 @@ class Replay:
         return self.profile.capabilities
 
     async def generate(self, request: LLMRequest) -> LLMResponse:
-        reply = await last_reply(self.chat([Message("user", request.prompt)]))
-        return LLMResponse(reply.text, reply.usage.output_tokens, reply.finish_reason, reply.usage)
+        return await generate(self, request)
 
     async def chat(
         self,

@@ -1,0 +1,204 @@
+"""What holds of every provider: one conformance suite over all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from miyabi_cli.errors import ProviderError
+from miyabi_cli.llm.embedded import EmbeddedModel
+from miyabi_cli.llm.engines import Engine, ensure_engine, stop_engines
+from miyabi_cli.llm.openai import ChatCompletions
+from miyabi_cli.llm.profiles import profile_of
+from miyabi_cli.llm.provider import Provider
+from miyabi_cli.llm.replay import Replay
+from miyabi_cli.llm.table import OPENERS
+from miyabi_cli.messages import Delta, Function, LLMRequest, Message, Reply, Sampling
+from miyabi_cli.settings import Server
+from tests.support.server import chat_server, chunk, say, send_events, stream
+
+HELLO = [Message("user", "Say hello.")]
+COLOR = Function(
+    "paint",
+    "Choose a colour.",
+    {
+        "type": "object",
+        "properties": {"color": {"enum": ["red", "blue"]}},
+        "required": ["color"],
+        "additionalProperties": False,
+    },
+)
+
+Work = Callable[[Provider, bool], Awaitable[None]]
+Opened = Callable[..., None]
+
+
+@contextmanager
+def openai(_: Path, __: Any, replies: list[str]) -> Iterator[Provider]:
+    def turn(handler: Any, request: Any) -> None:
+        body = request.json
+        text = replies[min(len(server.requests), len(replies)) - 1]
+        short = body.get("max_tokens") == 1
+        if "prompt" in body:
+            send_events(handler, [chunk({"text": text, "finish_reason": "stop"})])
+        else:
+            stream(handler, say(text[:1] if short else text, finish="length" if short else "stop"))
+
+    with chat_server(turn) as server:
+        yield ChatCompletions(server.url, "qwen2.5-coder-1.5b")
+
+
+@contextmanager
+def replay(folder: Path, _: Any, replies: list[str]) -> Iterator[Provider]:
+    file = folder / "recording.jsonl"
+    usage = {"requests": 1, "input_tokens": 3, "output_tokens": 2}
+    lines = [{"text": text, "usage": usage, "finish_reason": "stop"} for text in replies]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    yield Replay(file, "qwen2.5-coder-1.5b")
+
+
+@contextmanager
+def embedded(folder: Path, request: pytest.FixtureRequest, _: list[str]) -> Iterator[Provider]:
+    model: Path = request.getfixturevalue("small_model")
+    request.getfixturevalue("monkeypatch").setenv("MIYABI_DATA_DIR", str(folder / "data"))
+
+    def start() -> Any:
+        return ensure_engine(model, threads=1, context=2048, keep_alive=60)
+
+    yield EmbeddedModel("smollm2-135m", start, idle=None, profile=profile_of(model.name))
+    asyncio.run(stop_engines())
+
+
+PROVIDERS = {"openai": openai, "replay": replay, "embedded": embedded}
+
+
+@pytest.fixture(params=sorted(PROVIDERS))
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
+    """Open a provider that gives these replies; the embedded one gives its own, for it is a real model."""
+
+    def run(work: Work, *replies: str) -> None:
+        with PROVIDERS[request.param](tmp_path, request, list(replies)) as provider:
+
+            async def main() -> None:
+                try:
+                    await work(provider, request.param != "embedded")
+                finally:
+                    await provider.close()
+
+            asyncio.run(main())
+
+    return run
+
+
+def test_it_says_what_it_is(opened: Opened) -> None:
+    async def work(provider: Provider, _: bool) -> None:
+        assert provider.name in PROVIDERS
+        assert provider.model_name
+        assert provider.max_tokens >= 2048
+        assert provider.capabilities.schema
+
+    opened(work)
+
+
+def test_a_chat_is_deltas_and_then_one_reply_that_is_their_sum(opened: Opened) -> None:
+    async def work(provider: Provider, scripted: bool) -> None:
+        pieces = [piece async for piece in provider.chat(HELLO, sampling=Sampling(temperature=0, max_tokens=20))]
+        *deltas, reply = pieces
+        assert isinstance(reply, Reply)
+        assert deltas
+        assert all(isinstance(delta, Delta) for delta in deltas)
+        assert "".join(delta.text for delta in deltas if isinstance(delta, Delta)) == reply.text
+        assert reply.text == "Hello, world." or not scripted
+        assert reply.text
+        assert reply.finish_reason in ("stop", "length")
+        assert (reply.usage.requests, reply.tool_calls) == (1, ())
+        assert reply.usage.input_tokens > 0
+        assert reply.usage.output_tokens > 0
+
+    opened(work, "Hello, world.")
+
+
+def test_generate_answers_a_prompt_and_counts_its_tokens(opened: Opened) -> None:
+    async def work(provider: Provider, _: bool) -> None:
+        response = await provider.generate(LLMRequest("Say hello.", temperature=0.0, max_tokens=10))
+        assert response.text
+        assert response.tokens_used >= response.usage.output_tokens > 0
+        assert response.finish_reason
+
+    opened(work, "Hello.")
+
+
+def test_a_function_s_arguments_are_valid_or_an_error(opened: Opened) -> None:
+    async def work(provider: Provider, scripted: bool) -> None:
+        arguments = await provider.call_function(COLOR, [Message("user", "The sky?")], Sampling(temperature=0))
+        assert arguments in ({"color": "red"}, {"color": "blue"})
+        if scripted:
+            assert arguments == {"color": "blue"}
+
+    opened(work, "I would say blue.", '{"color": "blue"}')
+
+
+def test_a_schema_holds_the_text(opened: Opened) -> None:
+    async def work(provider: Provider, _: bool) -> None:
+        async for piece in provider.chat(HELLO, schema=COLOR.parameters, sampling=Sampling(temperature=0)):
+            last = piece
+        assert isinstance(last, Reply)
+        assert json.loads(last.text)["color"] in ("red", "blue")
+
+    opened(work, '{"color": "red"}')
+
+
+def test_infilling_is_done_where_the_model_can_and_refused_elsewhere(opened: Opened) -> None:
+    async def work(provider: Provider, scripted: bool) -> None:
+        if provider.capabilities.infill:
+            reply = await provider.infill("def f():\n    return ", "\n", max_tokens=8, stop=("\n",))
+            assert reply.text == "1" or not scripted
+        else:
+            with pytest.raises(ProviderError, match="does not fill in"):
+                await provider.infill("a", "b", max_tokens=1)
+
+    opened(work, "1")
+
+
+def test_closing_twice_is_no_error(opened: Opened) -> None:
+    async def work(provider: Provider, _: bool) -> None:
+        await provider.close()
+
+    opened(work)
+
+
+def test_an_engine_that_dies_is_started_anew(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIYABI_DATA_DIR", str(tmp_path))
+    engines: list[Engine] = []
+
+    async def start() -> Engine:
+        engines.append(await ensure_engine(small_model, threads=1, context=2048, keep_alive=60))
+        return engines[-1]
+
+    async def main() -> None:
+        provider = EmbeddedModel("smollm2-135m", start, idle=None, profile=profile_of("smollm2"))
+        try:
+            first = await provider.generate(LLMRequest("Hi", temperature=0, max_tokens=3))
+            os.kill(engines[0].pid, signal.SIGKILL)
+            second = await provider.generate(LLMRequest("Hi", temperature=0, max_tokens=3))
+            assert first.text == second.text
+        finally:
+            await provider.close()
+            await stop_engines()
+
+    asyncio.run(main())
+    assert len({engine.pid for engine in engines}) == 2
+
+
+def test_every_provider_of_the_settings_has_a_row() -> None:
+    assert set(OPENERS) == set(get_args(Server))
