@@ -2,7 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-SOURCES := miyabi_cli tests benchmarks
+SOURCES := miyabi_cli tests benchmarks scripts
 
 .PHONY: install format check test demo bench generate
 
@@ -33,4 +33,4 @@ bench: install
 	$(BIN)/python benchmarks/overhead.py
 
 generate: install
-	$(BIN)/python -m tests.generated
+	$(BIN)/python scripts/generate.py

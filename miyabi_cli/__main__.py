@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line of this process, and end it with the exit code."""
+    _open_closed_streams()
     if sys.argv[1:] in (["--version"], ["-V"]):
         from miyabi_cli import __version__
 
@@ -15,6 +17,14 @@ def main() -> None:
     from miyabi_cli.app import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream, so that no other file gets its number."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miyabi_cli.endpoints import normalize_endpoint, normalize_ollama_host
+from miyabi_cli.settings.endpoints import normalize_endpoint, normalize_ollama_host
 
 NORMAL = {
     "http://localhost:8000": "http://localhost:8000",

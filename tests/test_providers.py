@@ -22,7 +22,7 @@ from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.replay import Replay
 from miyabi_cli.llm.table import OPENERS
 from miyabi_cli.messages import Delta, Function, LLMRequest, Message, Reply, Sampling
-from miyabi_cli.settings import Server
+from miyabi_cli.settings.schema import Server
 from tests.support.server import chat_server, chunk, say, send_events, stream
 
 HELLO = [Message("user", "Say hello.")]

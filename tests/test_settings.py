@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings import Settings, known_keys
+from miyabi_cli.settings.schema import Settings, known_keys
 from tests.support.settings_places import SettingsPlaces
 
 

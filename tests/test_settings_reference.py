@@ -10,13 +10,13 @@ import jsonschema
 import pytest
 import yaml
 
-from miyabi_cli.settings import known_keys
-from miyabi_cli.settings_reference import CONDITIONS, REFERENCE_FILE, SCHEMA_FILE, settings_reference, settings_schema
-from miyabi_cli.trust import HARMLESS
+from miyabi_cli.settings.reference import CONDITIONS, REFERENCE_FILE, SCHEMA_FILE, settings_reference, settings_schema
+from miyabi_cli.settings.schema import known_keys
+from miyabi_cli.settings.trust import HARMLESS
 from tests.test_sources import SAMPLE
 
 ROOT = Path(__file__).parent.parent
-WRITE = "run: python -m miyabi_cli.settings_reference"
+WRITE = "run: python -m miyabi_cli.settings.reference"
 
 
 def test_the_reference_is_what_the_schema_says() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings import Settings, known_keys
-from miyabi_cli.sources import describe_sources, load_settings
+from miyabi_cli.settings.schema import Settings, known_keys
+from miyabi_cli.settings.sources import describe_sources, load_settings
 from tests.support.settings_places import SettingsPlaces
 
 SAMPLE = """\
@@ -170,7 +170,7 @@ def test_errors_in_flags_name_the_flag(places: SettingsPlaces, flags: Mapping[st
 
 def test_settings_import_what_they_use_alone() -> None:
     script = (
-        "import sys, pathlib; from miyabi_cli.sources import load_settings;"
+        "import sys, pathlib; from miyabi_cli.settings.sources import load_settings;"
         "load_settings(flags={}, environ={'GROQ_API_KEY': 'k'}, repository=pathlib.Path());"
         "print([name for name in ('pydantic_settings', 'httpx', 'git', 'yaml', 'asyncio') if name in sys.modules])"
     )

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings import Settings, known_keys
-from miyabi_cli.sources import load_settings
-from miyabi_cli.trust import (
+from miyabi_cli.settings.schema import Settings, known_keys
+from miyabi_cli.settings.sources import load_settings
+from miyabi_cli.settings.trust import (
     HARMLESS,
     RepositoryFile,
     find_repository_file,

@@ -22,7 +22,7 @@ from miyabi_cli.events import RunStarted
 from miyabi_cli.llm.profiles import Profile, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import Effort, Sampling
-from miyabi_cli.settings import Settings
+from miyabi_cli.settings.schema import Settings
 from miyabi_cli.workspace.check_records import Check
 from miyabi_cli.workspace.checks import plan_checks
 from miyabi_cli.workspace.repository import Repository, resolve, uncommitted

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from miyabi_cli.codegen.run import Means
     from miyabi_cli.report.progress import Progress
     from miyabi_cli.runs import Run
-    from miyabi_cli.settings import Settings
+    from miyabi_cli.settings.schema import Settings
 
 EPILOG = (
     "Examples:  miyabi codegen 'fix the failing test in tests/test_dates.py'   |   "
@@ -230,7 +230,7 @@ async def open_means(
 
 def resolve_settings(chosen: dict[str, Any], config: Path | None, root: Path) -> Settings:
     """Load the settings; a --model that came without --provider goes to the provider that the settings name."""
-    from miyabi_cli.sources import load_settings
+    from miyabi_cli.settings.sources import load_settings
 
     model = chosen.get("llm", {}).pop("model", None)
     flags_and_places: dict[str, Any] = {

@@ -10,7 +10,7 @@ import typer
 from miyabi_cli.commands import flags
 
 if TYPE_CHECKING:
-    from miyabi_cli.trust import RepositoryFile
+    from miyabi_cli.settings.trust import RepositoryFile
 
 
 def trust(
@@ -20,7 +20,7 @@ def trust(
 ) -> None:
     """Trust this repository's .miyabi.yml as it is now: its endpoints, keys, commands and sandbox settings."""
     from miyabi_cli.errors import UsageError
-    from miyabi_cli.trust import REPOSITORY_FILE, find_repository_file, repository_root, revoke_trust
+    from miyabi_cli.settings.trust import REPOSITORY_FILE, find_repository_file, repository_root, revoke_trust
 
     if show and revoke:
         raise UsageError("--show and --revoke exclude each other")
@@ -40,8 +40,8 @@ def _judge(found: RepositoryFile, *, record: bool) -> None:
     import os
 
     from miyabi_cli.report.display import plain_text
-    from miyabi_cli.sources import repository_harms
-    from miyabi_cli.trust import TRUST_VARIABLE, is_trusted, record_trust
+    from miyabi_cli.settings.sources import repository_harms
+    from miyabi_cli.settings.trust import TRUST_VARIABLE, is_trusted, record_trust
 
     path = plain_text(str(found.path))
     harms = repository_harms(found, os.environ)

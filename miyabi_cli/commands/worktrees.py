@@ -53,8 +53,8 @@ def clean(
 def _folder(path: Path | None, repo: Path | None, config: Path | None) -> Path:
     import os
 
-    from miyabi_cli.sources import load_settings
-    from miyabi_cli.trust import repository_root
+    from miyabi_cli.settings.sources import load_settings
+    from miyabi_cli.settings.trust import repository_root
     from miyabi_cli.workspace.workspaces import default_folder
 
     if path is not None:

@@ -1,0 +1,1 @@
+"""Models: the provider protocol, one module for each wire, and what they share."""

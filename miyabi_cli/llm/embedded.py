@@ -19,7 +19,7 @@ from miyabi_cli.llm.retry import Retries
 from miyabi_cli.messages import SERVERS_CHOICE, Delta, Function, LLMRequest, LLMResponse, Message, Reply, Sampling
 
 if TYPE_CHECKING:
-    from miyabi_cli.settings import Embedded as EmbeddedSettings
+    from miyabi_cli.settings.schema import Embedded as EmbeddedSettings
 
 RESTARTS = 2
 

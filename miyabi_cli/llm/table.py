@@ -13,7 +13,7 @@ from miyabi_cli.llm.provider import Capabilities
 
 if TYPE_CHECKING:
     from miyabi_cli.llm.provider import Provider
-    from miyabi_cli.settings import Settings
+    from miyabi_cli.settings.schema import Settings
 
 PROBE_SECONDS = 0.5
 CAPABILITIES = {

@@ -1,0 +1,1 @@
+"""Git, worktrees, patches, paths, the sandbox, checks and toolchains."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings import Settings
-from miyabi_cli.sources import Resolved, resolve_settings
+from miyabi_cli.settings.schema import Settings
+from miyabi_cli.settings.sources import Resolved, resolve_settings
 
 
 class SettingsPlaces:

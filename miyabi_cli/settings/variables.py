@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from miyabi_cli.endpoints import normalize_ollama_host
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings import KeyPath, Settings
-from miyabi_cli.settings_tree import VARIABLE_PREFIX, SettingsTree, nearest
+from miyabi_cli.settings.endpoints import normalize_ollama_host
+from miyabi_cli.settings.schema import KeyPath, Settings
+from miyabi_cli.settings.tree import VARIABLE_PREFIX, SettingsTree, nearest
 
 NOT_SETTINGS = frozenset({"MIYABI_DATA_DIR", "MIYABI_CACHE_DIR", "MIYABI_CONFIG_DIR", "MIYABI_TRUST_CONFIG"})
 NOT_SETTINGS_PREFIX = "MIYABI_TEST_"

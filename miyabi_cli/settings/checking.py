@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings import Settings, is_secret, section_of
-from miyabi_cli.settings_tree import Place, SettingsTree, dotted, nearest, variable_of
+from miyabi_cli.settings.schema import Settings, is_secret, section_of
+from miyabi_cli.settings.tree import Place, SettingsTree, dotted, nearest, variable_of
 
 _EXPECTATIONS = {
     "tuple_type": "expected a list",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, WithJsonSchema
 
-from miyabi_cli.endpoints import normalize_endpoint
+from miyabi_cli.settings.endpoints import normalize_endpoint
 
 _DURATION = r"-?[0-9]+(\.[0-9]+)?(ms|s|m|h)?|([0-9]+h)?([0-9]+m)?([0-9]+s)?"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

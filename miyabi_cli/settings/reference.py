@@ -1,6 +1,6 @@
 """What is generated from the settings' schema: docs/settings.md and the JSON Schema for editors.
 
-`python -m miyabi_cli.settings_reference` writes both, from the root of a checkout.
+`python -m miyabi_cli.settings.reference` writes both, from the root of a checkout.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from miyabi_cli.settings import KeyPath, Settings, section_of
-from miyabi_cli.source_environment import NOT_SETTINGS, SERVER_VARIABLES
-from miyabi_cli.sources import OLDER_KEYS
-from miyabi_cli.trust import HARMLESS
+from miyabi_cli.settings.schema import KeyPath, Settings, section_of
+from miyabi_cli.settings.sources import OLDER_KEYS
+from miyabi_cli.settings.trust import HARMLESS
+from miyabi_cli.settings.variables import NOT_SETTINGS, SERVER_VARIABLES
 
 REFERENCE_FILE = Path("docs/settings.md")
-SCHEMA_FILE = Path(__file__).with_name("schemas") / "settings.json"
+SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "settings.json"
 
 # What HARMLESS judges by the value, in words.
 CONDITIONS: Mapping[str, str] = {
@@ -35,7 +35,7 @@ _FORMATS = {"path": "path", "password": "text (never shown)", "date": "date"}
 
 _INTRODUCTION = """# Settings
 
-<!-- Generated from the schema by `python -m miyabi_cli.settings_reference`. -->
+<!-- Generated from the schema by `python -m miyabi_cli.settings.reference`. -->
 
 A key's value is taken from the first of these that has it: a flag of the command line, an environment variable, the
 file `.miyabi.yml` at the root of the repository, the user's own file `config.yml` in miyabi's configuration directory,

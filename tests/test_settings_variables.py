@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings import Settings, known_keys
-from miyabi_cli.settings_tree import variable_of
-from miyabi_cli.source_environment import NOT_SETTINGS
+from miyabi_cli.settings.schema import Settings, known_keys
+from miyabi_cli.settings.tree import variable_of
+from miyabi_cli.settings.variables import NOT_SETTINGS
 from tests.support.settings_places import SettingsPlaces
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from miyabi_cli.messages import Effort
-from miyabi_cli.setting_types import (
+from miyabi_cli.settings.value_types import (
     Amount,
     Count,
     Duration,
@@ -190,7 +190,7 @@ class GithubSettings(_Section):
 
 
 class Settings(_Section):
-    """All settings, resolved; `miyabi_cli.sources.load_settings` makes it."""
+    """All settings, resolved; `miyabi_cli.settings.sources.load_settings` makes it."""
 
     llm: Llm = Field(default_factory=Llm, description="Models, and who serves them.")
     budget: Budget = Field(default_factory=Budget, description="What may be spent.")

@@ -19,9 +19,9 @@ from typing import Any
 
 from miyabi_cli.errors import MachineError, SettingsError
 from miyabi_cli.places import data_dir
-from miyabi_cli.settings import Settings, is_secret, known_keys
-from miyabi_cli.settings_tree import dotted, leaves
-from miyabi_cli.source_files import has_variable, read_settings_file, shown_path
+from miyabi_cli.settings.files import has_variable, read_settings_file, shown_path
+from miyabi_cli.settings.schema import Settings, is_secret, known_keys
+from miyabi_cli.settings.tree import dotted, leaves
 
 REPOSITORY_FILE = ".miyabi.yml"
 TRUST_VARIABLE = "MIYABI_TRUST_CONFIG"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings import is_secret
-from miyabi_cli.settings_tree import Place, SettingsTree, dotted, leaves
+from miyabi_cli.settings.schema import is_secret
+from miyabi_cli.settings.tree import Place, SettingsTree, dotted, leaves
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20

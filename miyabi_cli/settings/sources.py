@@ -10,12 +10,12 @@ from typing import Any
 
 from miyabi_cli.errors import SettingsError
 from miyabi_cli.places import config_dir
-from miyabi_cli.settings import KeyPath, Settings, known_keys
-from miyabi_cli.settings_errors import check_but, settings_of
-from miyabi_cli.settings_tree import Place, SettingsTree, leaves, merge
-from miyabi_cli.source_environment import environment_trees
-from miyabi_cli.source_files import has_variable, parse_settings, read_settings_file, shown_path, substitute
-from miyabi_cli.trust import Ask, RepositoryFile, find_repository_file, harmful_settings, require_trust
+from miyabi_cli.settings.checking import check_but, settings_of
+from miyabi_cli.settings.files import has_variable, parse_settings, read_settings_file, shown_path, substitute
+from miyabi_cli.settings.schema import KeyPath, Settings, known_keys
+from miyabi_cli.settings.tree import Place, SettingsTree, leaves, merge
+from miyabi_cli.settings.trust import Ask, RepositoryFile, find_repository_file, harmful_settings, require_trust
+from miyabi_cli.settings.variables import environment_trees
 
 USER_FILE = "config.yml"
 

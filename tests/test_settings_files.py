@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings_tree import SettingsTree
-from miyabi_cli.source_files import MAX_BYTES, has_variable, parse_settings, read_settings_file, substitute
+from miyabi_cli.settings.files import MAX_BYTES, has_variable, parse_settings, read_settings_file, substitute
+from miyabi_cli.settings.tree import SettingsTree
 
 SCALARS = {
     "text": "text",

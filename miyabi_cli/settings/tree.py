@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from miyabi_cli.settings import known_keys, section_of
+from miyabi_cli.settings.schema import known_keys, section_of
 
 VARIABLE_PREFIX = "MIYABI_"
 

@@ -1,0 +1,1 @@
+complete --command miyabi --no-files --arguments "(env _MIYABI_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) miyabi)" --condition "env _MIYABI_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) miyabi"

@@ -1,0 +1,93 @@
+"""The README is true: its commands run, its tables are the code's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from miyabi_cli.exits import ExitCode
+from tests.conftest import ROOT, Miyabi
+from tests.support.server import ChatServer, call, chat_server, say
+from tests.test_codegen import FIX
+
+README = (ROOT / "README.md").read_text()
+
+
+def commands(section: str) -> list[str]:
+    """Return the lines of the first code block of a section."""
+    text = README.split(f"\n## {section}\n", 1)[1]
+    return re.search(r"```\n(.*?)```", text, re.DOTALL)[1].strip().splitlines()  # type: ignore[index]
+
+
+def pointed_at(command: str, server: ChatServer) -> list[str]:
+    """Return the arguments of a command of the README, with the scripted server in place of the one it names."""
+    words = shlex.split(command.split("<")[0])
+    assert words[0] == "miyabi"
+    text = " ".join(words)
+    if words[1] == "codegen":
+        for flag in ("--provider", "--endpoint", "--model"):
+            if flag in words:
+                at = words.index(flag)
+                del words[at : at + 2]
+        words += ["--endpoint", server.url, "--model", "gpt-oss-20b"]
+    assert text
+    return words[1:]
+
+
+@pytest.mark.parametrize("command", commands("Use"))
+def test_a_command_of_the_readme_runs(command: str, repository: Path, miyabi: Miyabi) -> None:
+    (repository / "tests").mkdir()
+    with chat_server(call("apply_patch", {"patch": FIX}), say("Adds.")) as server:
+        if " runs " in command:
+            miyabi("codegen", "x", "--endpoint", server.url, "--model", "m", cwd=repository)
+            server.requests.clear()
+        stdin = "Fix add().\n" if "<" in command else None
+        ran = miyabi(*pointed_at(command, server), cwd=repository, stdin=stdin)
+    # `ruff check` has nothing to say of the fixed repository, and pytest passes on it.
+    assert ran.code == 0, ran.stderr
+
+
+def test_the_exit_codes_are_those_of_the_code() -> None:
+    table = README.split("| exit | meaning |")[1].split("\n\n")[0]
+    named = {int(number) for row in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for number in row.split(",")}
+    assert named == {int(code) for code in ExitCode}
+
+
+def test_each_dependency_is_justified() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    table = README.split("\n## Dependencies\n", 1)[1]
+    for line in wanted:
+        assert f"| {re.split('[>=<;[ ]', line)[0]} " in table, line
+
+
+def test_the_make_targets_that_it_names_are_there_and_ci_runs_them() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"^`?make (\w+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    ci = (ROOT / ".ci/run").read_text()
+    assert "make test" in ci
+    assert "make check" in ci
+
+
+def test_links_lead_somewhere() -> None:
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} points to {target}"
+
+
+def test_the_contract_s_sample_of_settings_is_documented() -> None:
+    reference = (ROOT / "docs/settings.md").read_text()
+    sample = yaml.safe_load("{llm: [provider, fallback, local_only], budget: [monthly_usd], limits: [steps, seconds]}")
+    for section, keys in sample.items():
+        for key in keys:
+            assert f"{section}.{key}" in reference or f"`{key}`" in reference
