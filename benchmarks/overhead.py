@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -46,6 +47,7 @@ with httpx.Client(trust_env=False) as client:
                 pass
         subprocess.run([*sys.argv[3:], "bash", "-c", "true"], capture_output=True)
 """
+PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 BWRAP = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--die-with-parent"]
 
 
@@ -144,7 +146,10 @@ def request() -> Sequence[tuple[str, ...]]:
         bodies = [one.body for one in server.requests]
     stable = all(two.startswith(one[: one.index(b'],"temperature"')]) for one, two in zip(bodies, bodies[1:]))  # noqa: B905, RUF007
     tools = len(json.dumps(json.loads(bodies[0])["tools"], separators=(",", ":")))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    bare = int(subprocess.check_output([sys.executable, "-c", PEAK])) / 1024
     return [
+        ("peak memory of the largest process", f"{peak:.0f} MiB", f"bare Python {bare:.0f} MiB", ""),
         ("first request", f"{len(bodies[0]):,} bytes", f"{tools:,} of them tools", "goal: 5,000 bytes"),
         ("head of each request is the last request", "yes" if stable else "NO", "", ""),
     ]

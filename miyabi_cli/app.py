@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import sys
@@ -12,11 +14,15 @@ import typer
 
 from miyabi_cli import __version__
 from miyabi_cli.commands import codegen, model, runs, trust, worktrees
+from miyabi_cli.commands.asynchronous import Interrupted
 from miyabi_cli.errors import MiyabiError
 from miyabi_cli.exits import ExitCode, exit_code_of
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+# What is wrong with the machine, and no bug, wherever it shows: full, read-only, worn out, out of handles or memory.
+MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 app = typer.Typer(
     name="miyabi",
@@ -59,15 +65,35 @@ def run(arguments: Sequence[str]) -> int:
     except typer.exceptions.TyperException as error:
         message = " ".join(error.format_message().split())
         return _report("usage", message, _usage_hint(error), ExitCode.USAGE, arguments)
+    except Interrupted as error:
+        return _report("interrupted", "interrupted", None, ExitCode(128 + error.number), arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _report("interrupted", "interrupted", None, ExitCode.INTERRUPTED, arguments)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return ExitCode.NOT_GOOD_ENOUGH
     except Exception as error:
-        where = _keep_traceback(error)
-        message = f"a bug in miyabi: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return _report("bug", message, where, ExitCode.BUG, arguments)
+        return _report_unforeseen(error, arguments)
+
+
+def _report_unforeseen(error: Exception, arguments: Sequence[str]) -> int:
+    """Report what no module has turned into a MiyabiError: a fault of the machine, else a bug."""
+    if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+        where = f": {error.filename}" if error.filename else ""
+        return _report("machine", f"{error.strerror}{where}", None, ExitCode.MACHINE, arguments)
+    where = _keep_traceback(error)
+    message = f"a bug in miyabi: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return _report("bug", message, where, ExitCode.BUG, arguments)
+
+
+def _silence() -> None:
+    """Let nothing more be written to streams that take nothing: Python would complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
 
 
 def _flush() -> None:
@@ -80,13 +106,16 @@ def _report(kind: str, message: str, hint: str | None, code: ExitCode, arguments
     from miyabi_cli.report.display import plain_text
 
     message, hint = plain_text(message), plain_text(hint) if hint else None
-    print(f"error: {message}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"error: {message}", file=sys.stderr)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)
     form = _format(arguments)
     if form in ("json", "jsonl"):
         error = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
-        print(json.dumps({"error": error} if form == "json" else {"type": "error", "error": error}), flush=True)
+        with contextlib.suppress(OSError):
+            print(json.dumps({"error": error} if form == "json" else {"type": "error", "error": error}), flush=True)
+    _silence()
     return int(code)
 
 

@@ -1,8 +1,10 @@
-"""Where miyabi keeps its own files on this machine; imports the standard library and platformdirs alone."""
+"""Where miyabi keeps its own files on this machine, and writing them whole."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 from miyabi_cli.errors import MachineError
@@ -21,6 +23,27 @@ def cache_dir(*parts: str) -> Path:
 def config_dir() -> Path:
     """Return the folder of the user's own settings file, which need not exist; `MIYABI_CONFIG_DIR` moves it."""
     return _base("MIYABI_CONFIG_DIR", "user_config_path")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, for its owner alone, or leave the old one as it is; on return it outlasts a power cut.
+
+    Raises MachineError where the disk does not take it.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the error that matters is on its way
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise MachineError(f"can't write {path}: {error.strerror}") from None
 
 
 def _base(variable: str, function: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -15,7 +16,7 @@ from typing import Any
 
 from miyabi_cli.errors import MachineError, UsageError
 from miyabi_cli.events import TRANSIENT, Event, RunEnded, ToolStarted, event_data
-from miyabi_cli.places import data_dir
+from miyabi_cli.places import data_dir, write_whole
 
 EVENTS = "events.jsonl"
 RESULT = "result.json"
@@ -34,7 +35,10 @@ class RunLog:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.directory = data_dir("runs", run_id)
-        self._file: BufferedWriter = (self.directory / EVENTS).open("ab")
+        try:
+            self._file: BufferedWriter = (self.directory / EVENTS).open("ab")
+        except OSError as error:
+            raise self._refused(error) from None
 
     def write(self, event: Event) -> dict[str, Any]:
         """Append an event, and return it as data. A tool's start is on the disk before this returns."""
@@ -47,26 +51,19 @@ class RunLog:
             if isinstance(event, SYNCED):
                 os.fdatasync(self._file.fileno())
         except OSError as error:
-            raise MachineError(f"can't write the run's log in {self.directory}: {error.strerror}") from None
+            raise self._refused(error) from None
         return data
 
-    def keep(self, name: str, content: bytes) -> Path:
+    def _refused(self, error: OSError) -> MachineError:
+        return MachineError(f"can't write the run's log in {self.directory}: {error.strerror}")
+
+    def keep(self, name: str, content: bytes) -> None:
         """Write a file of the run's directory whole, or leave the old one as it is."""
-        path = self.directory / name
-        temporary = path.with_suffix(".tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise MachineError(f"can't write {path}: {error.strerror}") from None
-        return path
+        write_whole(self.directory / name, content)
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take has been told by `write`
+            self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +115,11 @@ def read_log(directory: Path) -> Iterator[dict[str, Any]]:
 
 
 def remove_run(run: Run) -> None:
-    """Delete a run's directory."""
-    shutil.rmtree(run.directory, ignore_errors=True)
+    """Delete a run's directory. Raises MachineError."""
+    try:
+        shutil.rmtree(run.directory)
+    except OSError as error:
+        raise MachineError(f"can't remove {error.filename or run.directory}: {error.strerror}") from None
 
 
 def _load(directory: Path) -> Run:

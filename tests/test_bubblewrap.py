@@ -11,7 +11,7 @@ import pytest
 from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace import layout
 from miyabi_cli.workspace.bubblewrap import Base, choose_program, find_programs, open_bubblewrap
-from miyabi_cli.workspace.sandbox import Place
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.seccomp import seccomp_program
 from tests.support.sandboxes import Bench, make_bench, skip_without_bubblewrap
 

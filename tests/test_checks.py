@@ -14,9 +14,10 @@ import pytest
 
 from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace.check_records import Check, CheckRun, TestStatus
-from miyabi_cli.workspace.checks import TestsDelta, compare_runs, find_checks, plan_checks, run_checks
+from miyabi_cli.workspace.checks import TestsDelta, compare_runs, plan_checks, run_checks
 from miyabi_cli.workspace.digest import failure_digest
-from miyabi_cli.workspace.sandbox import Place, Sandbox, open_sandbox
+from miyabi_cli.workspace.place import Place
+from miyabi_cli.workspace.sandbox import Sandbox, open_sandbox
 from miyabi_cli.workspace.toolchains import list_files
 from tests.support.trees import write_tree
 
@@ -46,13 +47,13 @@ def _run(checks: Sequence[Check], root: Path, environment: dict[str, str], mode:
 
 
 def _found(root: Path, environment: dict[str, str], mode: str = "off") -> CheckRun:
-    (run,) = _run(find_checks(root, repository=root, environ=environment), root, environment, mode)
+    (run,) = _run(plan_checks(root, repository=root, environ=environment).checks, root, environment, mode)
     return run
 
 
 def _asked(command: str, root: Path, environment: dict[str, str], **given: object) -> CheckRun:
     check = Check("asked", command, **{"requested": True, **given})  # type: ignore[arg-type]
-    checks = find_checks(root, repository=root, environ=environment, configured=[check])
+    checks = plan_checks(root, repository=root, environ=environment, configured=[check]).checks
     return _run(checks, root, environment)[0]
 
 
@@ -155,7 +156,23 @@ def test_two_runs_in_one_check_leave_the_exit_code_to_decide(root: Path, environ
     single = _asked(f"{PYTHON} -m pytest -k double", root, environment)
     assert single.tests == {"test_calc::test_double": "pass"}
     twice = _asked(f"{PYTHON} -m pytest -k double && {PYTHON} -m pytest -k double", root, environment)
-    assert (twice.status, twice.tests) == ("pass", {})
+    assert (twice.status, twice.tests, twice.reported) == ("pass", {}, True)
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "tests"),
+    [
+        ("atexit.register(os._exit, 0)", "fail", {"test_calc::test_add": "fail", "test_calc::test_double": "pass"}),
+        ("os._exit(0)", "pass", {}),
+    ],
+    ids=["at exit", "at import"],
+)
+def test_code_that_ends_its_test_runner_is_seen(
+    root: Path, environment: dict[str, str], end: str, status: str, tests: dict[str, str]
+) -> None:
+    write_tree(root, {**CALC, "calc.py": f"import atexit, os\n{end}\n{CALC['calc.py']}"})
+    run = _found(root, environment)
+    assert (run.exit_code, run.status, run.tests, run.reported) == (0, status, tests, bool(tests))
 
 
 def test_a_report_that_goes_elsewhere_leaves_the_exit_code_to_decide(root: Path, environment: dict[str, str]) -> None:
@@ -167,7 +184,7 @@ def test_a_report_that_goes_elsewhere_leaves_the_exit_code_to_decide(root: Path,
 def test_linters_name_the_lines(root: Path, environment: dict[str, str], mode: str) -> None:
     settings = "[tool.ruff]\nfix = true\nlint.select = ['F']\n[tool.mypy]\nstrict = true\npretty = true\n"
     write_tree(root, {"pyproject.toml": settings, "pkg/__init__.py": "import os\nx: int = 'a'\n"})
-    runs = _run(find_checks(root, repository=root, environ=environment), root, environment, mode)
+    runs = _run(plan_checks(root, repository=root, environ=environment).checks, root, environment, mode)
     assert [(run.name, run.status) for run in runs] == [("ruff", "fail"), ("mypy", "fail")]
     assert failure_digest(runs[0]).startswith("ruff fails:\npkg/__init__.py:1:8: F401 ")
     assert failure_digest(runs[1]).startswith("mypy fails:\npkg/__init__.py:2: error: Incompatible types")

@@ -344,6 +344,13 @@ def test_dry_run_asks_no_model(repository: Path, miyabi: Miyabi) -> None:
     assert 0 < preview["request_bytes"] < 5_000
 
 
+def test_an_execution_context_that_git_does_not_track_is_read_too(repository: Path, miyabi: Miyabi) -> None:
+    (repository / "EXECUTION_CONTEXT.md").write_text("Priority: P1")
+    with chat_server(*FIXING) as server:
+        miyabi("codegen", TASK, *model(server), cwd=repository)
+        assert "Priority: P1" in server.requests[0].json["messages"][1]["content"]
+
+
 def test_instructions_of_the_repository_reach_the_model(repository: Path, miyabi: Miyabi, git: Git) -> None:
     (repository / "AGENTS.md").write_text("Always be kind.")
     (repository / "sub").mkdir()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from miyabi_cli.locks import take_lock
 from miyabi_cli.workspace.leftovers import clean_worktrees, list_worktrees
-from miyabi_cli.workspace.locks import locked
 from miyabi_cli.workspace.repository import Repository
 from miyabi_cli.workspace.workspaces import Workspace, open_workspace
 from miyabi_cli.workspace.worktrees import create_worktree
@@ -117,6 +117,8 @@ def test_the_command_cleans(folder: Path, miyabi: Miyabi) -> None:
 
 def test_a_list_does_not_disturb_a_start(folder: Path, opened: Repository) -> None:
     (run_folder,) = folder.glob("*/done")
-    with locked(run_folder / "lock", shared=True):
-        assert states(folder)[("done", "a")] == "live"
+    held = take_lock(run_folder / "lock", shared=True)
+    assert held is not None
+    assert states(folder)[("done", "a")] == "live"
+    held.release()
     open_workspace(opened, "done", folder).close()

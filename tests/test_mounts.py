@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,18 @@ def environment_of(folder: Path, home: Path) -> None:
 
 def test_a_bare_machine_needs_nothing_but_the_system(machine: Machine) -> None:
     assert machine.find() == Toolchains(search_path="/usr/bin:/bin")
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
+def test_an_environment_s_settings_that_never_end_are_not_read(machine: Machine, target: str) -> None:
+    """A repository may bring any link, and a build any pipe."""
+    folder = machine.repository / ".venv"
+    folder.mkdir()
+    if target == "pipe":
+        os.mkfifo(folder / "pyvenv.cfg")
+    else:
+        (folder / "pyvenv.cfg").symlink_to(target)
+    assert machine.find().dependencies == ((".venv", folder),)
 
 
 def test_a_folder_of_programs_is_shown_alone(machine: Machine) -> None:

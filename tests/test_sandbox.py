@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 from miyabi_cli.workspace.cgroups import pids_folder
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits
-from miyabi_cli.workspace.sandbox import Place
 from tests.support.sandboxes import CANARY, Bench, git, make_bench, make_repository, skip_without_bubblewrap
 
 IS_ROOT = os.geteuid() == 0
@@ -202,7 +202,8 @@ import asyncio, json, os, sys
 from pathlib import Path
 from miyabi_cli.workspace.cgroups import pids_folder
 from miyabi_cli.workspace.processes import Limits
-from miyabi_cli.workspace.sandbox import Place, open_sandbox
+from miyabi_cli.workspace.place import Place
+from miyabi_cli.workspace.sandbox import open_sandbox
 top = Path(sys.argv[1])
 for name in ("repository", "tree"): (top / name).mkdir()
 sandbox = open_sandbox("auto", repository=top / "repository", environ={"PATH": "/usr/bin:/bin", "HOME": str(top)})

@@ -145,4 +145,4 @@ def test_any_file_gives_settings_or_a_settings_error(places: SettingsPlaces, val
     if isinstance(outcome, SettingsError):
         assert outcome.message.isprintable()
     else:
-        assert Settings.model_validate(outcome.settings.model_dump()) == outcome.settings
+        assert Settings.model_validate(outcome.model_dump()) == outcome

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.settings.schema import Settings, known_keys
+from miyabi_cli.settings.schema import KeyPath, Settings, known_keys
 from miyabi_cli.settings.tree import variable_of
 from miyabi_cli.settings.variables import NOT_SETTINGS
 from tests.support.settings_places import SettingsPlaces
@@ -56,13 +57,18 @@ def test_variables_set_keys(places: SettingsPlaces, name: str) -> None:
 
 def test_every_key_has_a_variable(places: SettingsPlaces) -> None:
     """Each variable reaches its key: a nonsense text is refused, or taken, there and nowhere else."""
+
+    def value(settings: Settings, path: KeyPath) -> object:
+        return reduce(getattr, path, settings)
+
+    default = places.load()
     for path, _ in known_keys():
         name = variable_of(path)
         outcome = places.outcome(**{name: "a b"})
         if isinstance(outcome, SettingsError):
             assert outcome.message.startswith(name)
         else:
-            assert dict(outcome.origins) == {".".join(path): name}
+            assert [key for key, _ in known_keys() if value(outcome, key) != value(default, key)] == [path]
 
 
 @pytest.mark.parametrize(

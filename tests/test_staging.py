@@ -12,9 +12,10 @@ import pytest
 
 from miyabi_cli.errors import RepositoryError
 from miyabi_cli.workspace.git import Git
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits, Outcome
 from miyabi_cli.workspace.repository import open_repository
-from miyabi_cli.workspace.sandbox import Place, Sandbox, open_sandbox
+from miyabi_cli.workspace.sandbox import Sandbox, open_sandbox
 from miyabi_cli.workspace.staging import Staged, StageLimits, stage, tree_of, with_paths_of
 from miyabi_cli.workspace.workspaces import Workspace, open_workspace
 from miyabi_cli.workspace.worktrees import Worktree, create_worktree

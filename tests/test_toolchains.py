@@ -8,7 +8,6 @@ import pytest
 
 from miyabi_cli.workspace.toolchains import (
     TOOLCHAINS,
-    artifact_patterns,
     is_test_configuration,
     is_test_path,
     list_files,
@@ -27,7 +26,8 @@ def test_tests(path: str) -> None:
     "path",
     [
         *("conftest.py", "a/conftest.py", "pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml", "sitecustomize.py"),
-        *("Makefile", "package.json", "web/package.json", "jest.config.js", "vitest.config.ts", "pytest/__init__.py"),
+        *("Makefile", "package.json", "web/package.json", "jest.config.js", "vitest.config.ts"),
+        *("pytest/__init__.py", "pytest.pyc", "src/sitecustomize.pyc", "mypy.py", "ruff/__init__.py"),
     ],
 )
 def test_test_settings(path: str) -> None:
@@ -35,23 +35,15 @@ def test_test_settings(path: str) -> None:
     assert touches_tests([path])
 
 
-@pytest.mark.parametrize("path", ["a.py", "testing.py", "latest.py", "src/contest.py", "attests/a.py", "test", ""])
+@pytest.mark.parametrize("path", ["a.py", "testing.py", "latest.py", "src/contest.py", "attests/a.py", "test", "", "src/_pytest/a.py"])
 def test_sources(path: str) -> None:
     assert not touches_tests([path])
-
-
-def test_artifacts_are_those_of_the_languages_that_are_there(tmp_path: Path) -> None:
-    assert artifact_patterns(tmp_path) == ()
-    write_tree(tmp_path, {"README.md": ""})
-    assert artifact_patterns(tmp_path) == ()
-    write_tree(tmp_path, {"deep/down/a.py": ""})
-    assert {"__pycache__/", "*.pyc", ".pytest_cache/"} <= set(artifact_patterns(tmp_path))
 
 
 def test_every_record_is_whole() -> None:
     for chain in TOOLCHAINS:
         assert all((chain.name, chain.recognised, chain.artifacts, chain.tests, chain.configuration))
-        patterns = (*chain.recognised, *chain.artifacts, *chain.tests, *chain.configuration)
+        patterns = (*chain.recognised, *chain.artifacts, *chain.tests)
         assert all("/" not in pattern[:-1] for pattern in patterns), "a pattern is one name"
     assert len({chain.name for chain in TOOLCHAINS}) == len(TOOLCHAINS)
 

@@ -13,8 +13,9 @@ import pytest
 
 from miyabi_cli.agent.tools import Toolbox, ToolResult
 from miyabi_cli.workspace.paths import Root
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits
-from miyabi_cli.workspace.sandbox import Place, open_sandbox
+from miyabi_cli.workspace.sandbox import open_sandbox
 from tests.support.sandboxes import make_bench, skip_without_bubblewrap
 
 Git = Callable[..., str]

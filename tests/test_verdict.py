@@ -72,6 +72,42 @@ def test_a_broken_a_skipped_and_a_missing_test_are_named() -> None:
     assert verdict.checks[0].tests == TestsReport(fixed=("e",), broken=("a", "b", "c"))
 
 
+@pytest.mark.parametrize("now", [{"b": "pass"}, {"a::t": "skip", "b": "pass"}], ids=["gone", "skipped"])
+def test_a_failing_test_has_to_be_run_again(now: dict[str, TestStatus]) -> None:
+    before = replace(run(FOUND, "fail", b="pass"), tests={"a::t": "fail", "b": "pass"})
+    after = replace(run(FOUND, "pass"), tests=now)
+    assert verdict_of(before, after).reasons == ("pytest does not run a::t any more, which failed before",)
+    renamed = judge(["test_a.py"], [FOUND], [before], [after], [replace(after, tests={"a::t": "pass", "b": "pass"})])
+    assert renamed.status == "verified"
+
+
+@pytest.mark.parametrize(
+    ("failed", "now", "status"),
+    [
+        ("tests.test_a", {"tests.test_a::t": "pass"}, "verified"),
+        ("tests.test_a", {"tests.test_a.T::t": "pass"}, "verified"),
+        ("tests.test_a", {"tests.test_ab::t": "pass"}, "unverified"),
+        ("tests.test_a", {"tests.test_a::t": "skip", "b::t": "pass"}, "unverified"),
+        ("unittest.loader._FailedTest::test_a", {"test_a.T::t": "pass"}, "verified"),
+        ("unittest.loader._FailedTest::test_a", {"b.T::t": "pass"}, "unverified"),
+        ("test_a.T::setUpClass", {"test_a.T::t": "pass"}, "verified"),
+        ("test_a.T::setUpClass", {"test_a.U::t": "pass"}, "unverified"),
+    ],
+)
+def test_a_file_that_did_not_load_has_to_run_its_tests(failed: str, now: dict[str, TestStatus], status: str) -> None:
+    before, after = replace(run(FOUND, "fail"), tests={failed: "fail"}), replace(run(FOUND, "pass"), tests=now)
+    assert verdict_of(before, after).status == status
+
+
+def test_a_runner_that_reports_nothing_any_more_proves_nothing() -> None:
+    before = run(FOUND, "fail", a="fail")
+    assert verdict_of(before, replace(run(FOUND, "pass"), reported=False)).reasons == (
+        "pytest reports no test any more",
+    )
+    assert verdict_of(before, run(FOUND, "pass")).status == "verified", "its report was overwritten"
+    assert verdict_of(run(FOUND, "fail"), replace(run(FOUND, "pass"), reported=False)).status == "verified"
+
+
 def test_a_check_may_go_on_failing_with_a_remark() -> None:
     before = run(FOUND, "fail", a="pass", b="fail")
     verdict = verdict_of(before, run(FOUND, "fail", a="pass", b="fail", c="fail"))

@@ -49,18 +49,20 @@ def read_context(
     *,
     folder: str,
     map_limit: int,
+    checkout: Root | None = None,
     checks: tuple[tuple[str, str, str], ...] = (),
     failures: str = "",
     read_limit: int = FILE_LIMIT,
 ) -> Context:
     """Gather a context from the worktree at `root`, whose files are `paths`.
 
-    The user's own EXECUTION_CONTEXT.md is read where it exists, and AGENTS.md from the root down to `folder`
-    (CLAUDE.md where a folder has none).
+    The user's own EXECUTION_CONTEXT.md is read where it exists (in the user's `checkout` when git does not track it),
+    and AGENTS.md from the root down to `folder` (CLAUDE.md where a folder has none).
     """
+    own = _read(root, CONTEXT_FILE, read_limit) or (_read(checkout, CONTEXT_FILE, read_limit) if checkout else "")
     return Context(
         task,
-        execution_context=_read(root, CONTEXT_FILE, read_limit),
+        execution_context=own,
         instructions=_instructions(root, folder, read_limit),
         map=repository_map(paths, limit=map_limit),
         checks=checks,

@@ -15,8 +15,9 @@ from miyabi_cli.agent.arguments import Arguments, BadArguments, first_of, number
 from miyabi_cli.agent.editing import PatchRequest, edit
 from miyabi_cli.agent.results import ToolResult
 from miyabi_cli.workspace.paths import PathRefused, Root
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import NOT_FOUND, Limits
-from miyabi_cli.workspace.sandbox import Place, Sandbox
+from miyabi_cli.workspace.sandbox import Sandbox
 
 # The most bytes that Linux takes as one argument of a program (MAX_ARG_STRLEN).
 ARGUMENT_LIMIT = 131_071

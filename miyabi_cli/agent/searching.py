@@ -12,8 +12,9 @@ from miyabi_cli.agent.reading import PATH, cut
 from miyabi_cli.agent.results import ToolResult
 from miyabi_cli.workspace.patches import near_names
 from miyabi_cli.workspace.paths import PathMissing, Root
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits
-from miyabi_cli.workspace.sandbox import Place, Sandbox
+from miyabi_cli.workspace.sandbox import Sandbox
 
 DEFAULT_RESULTS = 50
 MOST_RESULTS = 200

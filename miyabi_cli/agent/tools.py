@@ -25,8 +25,9 @@ from miyabi_cli.agent.searching import SearchRequest, read_search, search
 from miyabi_cli.errors import MiyabiError, PatchConflict
 from miyabi_cli.messages import Function
 from miyabi_cli.workspace.paths import PathRefused, Root
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits
-from miyabi_cli.workspace.sandbox import Place, Sandbox
+from miyabi_cli.workspace.sandbox import Sandbox
 
 __all__ = ["TOOLS", "Request", "Tool", "ToolResult", "Toolbox", "prepare"]
 

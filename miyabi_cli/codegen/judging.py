@@ -14,6 +14,7 @@ from miyabi_cli.events import CheckEnded, CheckStarted, Stage
 from miyabi_cli.workspace.check_records import Check, CheckRun
 from miyabi_cli.workspace.checks import run_checks
 from miyabi_cli.workspace.staging import Staged, with_paths_of
+from miyabi_cli.workspace.workspaces import discard
 from miyabi_cli.workspace.worktrees import Worktree, create_worktree, open_worktree
 
 SHORTEST_TIMEOUT = 10.0  # seconds
@@ -51,6 +52,7 @@ class Judge:
     def __init__(self, plan: Plan, attempt: int) -> None:
         self._plan = plan
         self._attempt = attempt
+        self._has_run = False
 
     async def judge(self, staged: Staged) -> Judged:
         """Run the checks on a staged tree, and with the base's tests where the patch touches those."""
@@ -69,6 +71,10 @@ class Judge:
 
     async def _run(self, tree: str, stage: Stage) -> tuple[CheckRun, ...]:
         worktree = await checks_worktree(self._plan, self._attempt)
+        if self._has_run:  # ignored files outlast a switch, and those of a patch must not speak for the next
+            await asyncio.to_thread(discard, worktree.folder)
+            worktree = await checks_worktree(self._plan, self._attempt)
+        self._has_run = True
         await asyncio.to_thread(worktree.switch, tree)
         return await run_and_tell(self._plan, worktree, self._attempt, stage)
 

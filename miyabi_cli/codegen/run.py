@@ -17,7 +17,7 @@ from miyabi_cli.codegen.judging import checks_worktree
 from miyabi_cli.codegen.plan import Emit, Plan, Voice
 from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.result import CodegenResult
-from miyabi_cli.errors import MiyabiError, UsageError
+from miyabi_cli.errors import UsageError
 from miyabi_cli.events import RunStarted
 from miyabi_cli.llm.profiles import Profile, profile_of
 from miyabi_cli.llm.provider import Provider
@@ -189,8 +189,10 @@ async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
                 group.create_task(work())
     except* _Found:
         pass
-    except* MiyabiError as failed:
-        raise failed.exceptions[0] from None
+    except* Exception as failed:
+        # What fails in another attempt does not matter any more once one is good enough.
+        if not any(_is_enough(plan, request, attempt) for attempt in ended):
+            raise failed.exceptions[0] from None
     return sorted(ended, key=lambda attempt: attempt.number)
 
 

@@ -13,6 +13,7 @@ from miyabi_cli.workspace.checks import TestsDelta, compare_runs
 from miyabi_cli.workspace.toolchains import touches_tests
 
 _NAMED = 3  # tests that a reason names
+_FIXTURES = ("setUpClass", "tearDownClass", "setUpModule", "tearDownModule")  # unittest tells of these as of tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def judge(
 
     `verified`: something changed; at least one check vouches for it (it passes, or a test in it does); every
     requested check passes after; no test of `asked` (see `asked_tests`) fails after; no check or test that passed
-    before fails, is skipped or is missing after. Where `needs_base_rerun` names paths, all of that must hold in
+    before fails, is skipped or is missing after; no test that failed is got rid of. Where `needs_base_rerun` names paths, all of that must hold in
     `rerun` too, and what was fixed must be fixed there: a test that passes only as the patch rewrote it proves
     nothing. A check that was not requested and failed before may go on failing, test for test: that is a remark.
     `failed`: nothing changed.
@@ -59,6 +60,8 @@ def judge(
         reasons += [f"with the base's tests: {reason}" for reason in _objections(checks, before, rerun)]
         reasons += [f"with the base's tests: {reason}" for reason in _fixed_by_rewriting(before, after, rerun)]
         remarks += [f"with the base's tests: {remark}" for remark in _remarks(checks, before, rerun)]
+    # A patch may rename a test that it fixes; the base's own has to be there again with the base's tests.
+    reasons += _got_rid_of(before, after if rerun is None else rerun)
     reasons += _unanswered(after, asked)
     fails = any(run.status == "fail" for run in after)
     return Verdict(
@@ -150,7 +153,9 @@ def _vouches(run: CheckRun) -> bool:
 
 def _broken(before: CheckRun | None, after: CheckRun) -> Iterator[str]:
     """Yield what passed before and does not any more."""
-    if broken := compare_runs(before, after).broken:
+    if before and before.tests and not after.reported:
+        yield f"{after.name} reports no test any more"
+    elif broken := compare_runs(before, after).broken:
         yield f"{after.name} breaks {_listed(broken)}"
     elif before and before.status == "pass" and after.status != "pass":
         yield f"{after.name} passed before: {_ending(after)}"
@@ -181,6 +186,29 @@ def _fixed_by_rewriting(
             yield f"{run.name} still fails in {_listed(undone)}"
         elif (previous.status, run.status, other.status) == ("fail", "pass", "fail"):
             yield f"{run.name} still fails: {_ending(other)}"
+
+
+def _got_rid_of(before: Sequence[CheckRun], after: Sequence[CheckRun]) -> Iterator[str]:
+    """Yield the tests that failed before and neither pass nor fail after: skipped or gone, they prove nothing."""
+    known = _by_name(before)
+    for run in after:
+        tests = known[run.name].tests if run.name in known and run.tests else {}
+        gone = [name for name, status in tests.items() if status == "fail" and not _is_answered(name, run)]
+        if gone:
+            yield f"{run.name} does not run {_listed(gone)} any more, which failed before"
+
+
+def _is_answered(test: str, run: CheckRun) -> bool:
+    """Tell whether a run says how a test ended; for a file or class that did not load, how any test in it did."""
+    place, _, own = test.rpartition("::")
+    if not place or place.endswith("._FailedTest"):
+        group = own
+    elif own in _FIXTURES:
+        group = place
+    else:
+        return run.tests.get(test, "skip") != "skip"
+    ended = (name for name, status in run.tests.items() if status != "skip")
+    return any(re.match(rf"{re.escape(group)}(::|\.|$)", name) for name in ended)
 
 
 def _failing_tests(before: CheckRun | None, after: CheckRun) -> str:
@@ -221,6 +249,8 @@ def _by_name(runs: Sequence[CheckRun]) -> Mapping[str, CheckRun]:
 def _ending(run: CheckRun) -> str:
     if run.status == "skip":
         return f"it could not run: {_last_line(run)}"
+    if run.exit_code == 0:
+        return "tests in it fail"
     return f"it ended with exit code {run.exit_code}" if run.conclusive else _last_line(run)
 
 

@@ -118,6 +118,7 @@ def first_message(plan: Plan, worktree: Worktree, root: Root) -> str:
         listed_files(worktree),
         folder=plan.folder,
         map_limit=MAP_LIMIT,
+        checkout=Root(plan.repository.root),
         checks=checks,
         failures=digest(plan.base_runs),
     )

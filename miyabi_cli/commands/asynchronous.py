@@ -9,18 +9,24 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import typer
-
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(Exception):
+    """A signal has ended the command in order; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return its value.
 
     SIGINT, SIGTERM and SIGHUP cancel it, so that each `finally` on its way runs, children are ended and worktrees
-    removed; the process then ends with 128 plus the signal. A second signal ends it at once.
+    removed, and then raise Interrupted. A second signal ends the process at once, with 128 plus its number.
     """
     received: list[int] = []
     with asyncio.Runner() as runner:
@@ -51,5 +57,4 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError:
             if not received:
                 raise
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(128 + received[0]) from None
+            raise Interrupted(received[0]) from None

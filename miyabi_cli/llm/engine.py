@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         server = _serve(options, key)
     except Exception as error:
-        print(f"engine: {error}", file=sys.stderr)
+        sys.stderr.write(f"engine: {error}\n")
         return 1
     _write_state(folder, {"pid": os.getpid(), "url": server.listening_address, "key": key, "started": time.time()})
     _watch(folder, options.life)

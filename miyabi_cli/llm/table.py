@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from miyabi_cli.errors import MachineError, ProviderUnreachable, SettingsError
 from miyabi_cli.llm.provider import Capabilities
@@ -15,7 +14,9 @@ if TYPE_CHECKING:
     from miyabi_cli.llm.provider import Provider
     from miyabi_cli.settings.schema import Settings
 
-PROBE_SECONDS = 0.5
+PROBE_SECONDS = 1.0
+# Without a byte, where llm.timeout says nothing; a server on a desk may read a long prompt for minutes.
+IDLE_SECONDS = {"vllm": 30.0, "groq": 30.0, "openai": 300.0}
 CAPABILITIES = {
     "native": Capabilities(tools=True, schema=True),
     "schema": Capabilities(tools=False, schema=True),
@@ -44,7 +45,7 @@ async def open_provider(settings: Settings, progress: Progress) -> Provider:
 async def choose(settings: Settings) -> str:
     """Return the first that answers of vLLM, Groq (with a key) and embedded."""
     llm = settings.llm
-    if await _listens(llm.vllm.endpoint):
+    if await _answers(llm.vllm.endpoint, _key(llm.vllm)):
         return "vllm"
     if llm.groq.api_key and not llm.local_only:
         return "groq"
@@ -58,17 +59,18 @@ async def choose(settings: Settings) -> str:
     return "embedded"
 
 
-async def _listens(endpoint: str) -> bool:
-    """Say whether somebody takes connections at an address; nothing is sent."""
-    parts = urlsplit(endpoint)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+async def _answers(endpoint: str, key: str | None) -> bool:
+    """Say whether a model's server answers at an address: it lists its models, or asks for a key."""
+    import httpx
+
+    from miyabi_cli.llm.http import open_client
+
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            _, writer = await asyncio.open_connection(parts.hostname, port)
-    except (OSError, TimeoutError):
+        async with asyncio.timeout(PROBE_SECONDS), open_client(endpoint, key=key) as client:
+            response = await client.get(f"{endpoint}/v1/models")
+            return response.status_code in (401, 403) or isinstance(response.json().get("data"), list)
+    except (httpx.HTTPError, TimeoutError, ValueError, AttributeError):
         return False
-    writer.close()
-    return True
 
 
 def _is_local(settings: Settings, name: str) -> bool:
@@ -88,14 +90,18 @@ def _chat_completions(name: str) -> Opener:
         if not section.model:
             hint = f"--model, or llm.{name}.model in the settings"
             raise SettingsError(f"the provider {name} needs a model's name", hint=hint)
-        key = section.api_key.get_secret_value() if section.api_key else None
+        key = _key(section)
         profile = profile_of(section.model)
         if (acts := getattr(section, "tools", "auto")) != "auto":
             profile = replace(profile, capabilities=CAPABILITIES[acts], editing="apply_patch")
-        idle = settings.llm.timeout
+        idle = settings.llm.timeout or IDLE_SECONDS[name]
         return ChatCompletions(section.endpoint, section.model, key=key, name=name, profile=profile, idle=idle)
 
     return opened
+
+
+def _key(section: Any) -> str | None:
+    return section.api_key.get_secret_value() if section.api_key else None
 
 
 async def _embedded(settings: Settings, progress: Progress) -> Provider:

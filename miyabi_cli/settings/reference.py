@@ -1,23 +1,16 @@
-"""What is generated from the settings' schema: docs/settings.md and the JSON Schema for editors.
-
-`python -m miyabi_cli.settings.reference` writes both, from the root of a checkout.
-"""
+"""What is generated from the settings' schema: docs/settings.md and the JSON Schema for editors."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from miyabi_cli.settings.schema import KeyPath, Settings, section_of
 from miyabi_cli.settings.sources import OLDER_KEYS
 from miyabi_cli.settings.trust import HARMLESS
 from miyabi_cli.settings.variables import NOT_SETTINGS, SERVER_VARIABLES
-
-REFERENCE_FILE = Path("docs/settings.md")
-SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "settings.json"
 
 # What HARMLESS judges by the value, in words.
 CONDITIONS: Mapping[str, str] = {
@@ -35,7 +28,7 @@ _FORMATS = {"path": "path", "password": "text (never shown)", "date": "date"}
 
 _INTRODUCTION = """# Settings
 
-<!-- Generated from the schema by `python -m miyabi_cli.settings.reference`. -->
+<!-- Generated from the schema by `make generate`. -->
 
 A key's value is taken from the first of these that has it: a flag of the command line, an environment variable, the
 file `.miyabi.yml` at the root of the repository, the user's own file `config.yml` in miyabi's configuration directory,
@@ -210,8 +203,3 @@ def _property(path: KeyPath, schema: Mapping[str, Any]) -> Mapping[str, Any]:
 def _resolved(one: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
     found: Mapping[str, Any] = schema["$defs"][one["$ref"].rsplit("/", 1)[1]] if "$ref" in one else one
     return found
-
-
-if __name__ == "__main__":
-    REFERENCE_FILE.write_text(settings_reference(), encoding="utf-8")
-    SCHEMA_FILE.write_text(settings_schema(), encoding="utf-8")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from miyabi_cli.errors import SettingsError
 from miyabi_cli.places import config_dir
 from miyabi_cli.settings.checking import check_but, settings_of
 from miyabi_cli.settings.files import has_variable, parse_settings, read_settings_file, shown_path, substitute
-from miyabi_cli.settings.schema import KeyPath, Settings, known_keys
+from miyabi_cli.settings.schema import Settings, known_keys
 from miyabi_cli.settings.tree import Place, SettingsTree, leaves, merge
 from miyabi_cli.settings.trust import Ask, RepositoryFile, find_repository_file, harmful_settings, require_trust
 from miyabi_cli.settings.variables import environment_trees
@@ -48,14 +48,6 @@ _FLAGS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """Settings, and for each key that something set, what did: `FILE:LINE`, a variable or a flag."""
-
-    settings: Settings
-    origins: Mapping[str, str]
-
-
 def load_settings(
     *,
     flags: Mapping[str, Any],
@@ -64,19 +56,7 @@ def load_settings(
     config: Path | None = None,
     ask: Ask | None = None,
 ) -> Settings:
-    """Return the settings that hold; see `resolve_settings`."""
-    return resolve_settings(flags=flags, environ=environ, repository=repository, config=config, ask=ask).settings
-
-
-def resolve_settings(
-    *,
-    flags: Mapping[str, Any],
-    environ: Mapping[str, str],
-    repository: Path | None,
-    config: Path | None = None,
-    ask: Ask | None = None,
-) -> Resolved:
-    """Return the settings that hold, and where each came from.
+    """Return the settings that hold.
 
     `flags`: nested maps of the settings' own keys; None means that the flag was not given. `repository`: the root whose
     `.miyabi.yml` is read, unless `config` names a file in its stead, which needs no trust. `ask`: asks on a terminal.
@@ -91,14 +71,7 @@ def resolve_settings(
     else:
         found = find_repository_file(repository) if repository is not None else None
         file = _repository_tree(found, user, environ, ask) if found else SettingsTree("no file", {})
-    trees = [user, file, *strongest]
-    return Resolved(settings_of(SettingsTree("settings", merge(trees), is_file=True)), dict(_origins(trees)))
-
-
-def describe_sources(resolved: Resolved) -> tuple[tuple[str, str], ...]:
-    """Return (key, origin) of each key, in the schema's order; `default` where nothing set it."""
-    keys = (".".join(path) for path, _ in known_keys())
-    return tuple((key, resolved.origins.get(key, "default")) for key in keys)
+    return settings_of(SettingsTree("settings", merge([user, file, *strongest]), is_file=True))
 
 
 def parse_repository_file(found: RepositoryFile) -> SettingsTree:
@@ -170,19 +143,3 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags without those that were not given."""
     nested = {key: _given(value) if isinstance(value, Mapping) else value for key, value in flags.items()}
     return {key: value for key, value in nested.items() if value is not None and value != {}}
-
-
-def _origins(trees: list[SettingsTree]) -> Iterator[tuple[str, str]]:
-    for path, _ in known_keys():
-        for tree in reversed(trees):
-            if _is_set(tree.values, path):
-                yield ".".join(path), tree.origin(path)
-                break
-
-
-def _is_set(values: Any, path: KeyPath) -> bool:
-    for name in path:
-        if not isinstance(values, dict) or name not in values:
-            return False
-        values = values[name]
-    return True

@@ -5,12 +5,10 @@ A file is judged by its bytes: those that are hashed are those that are parsed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from miyabi_cli.errors import MachineError, SettingsError
-from miyabi_cli.places import data_dir
+from miyabi_cli.places import data_dir, write_whole
 from miyabi_cli.settings.files import has_variable, read_settings_file, shown_path
 from miyabi_cli.settings.schema import Settings, is_secret, known_keys
 from miyabi_cli.settings.tree import dotted, leaves
@@ -221,20 +219,7 @@ def record_trust(file: RepositoryFile) -> None:
     """Remember that the user trusts this content in this repository. Raises MachineError."""
     record = _record_path(file)
     text = json.dumps({"repository": _identity(file.repository), "sha256": file.sha256, "time": int(time.time())})
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=record.parent, prefix=".new-")
-        try:
-            with os.fdopen(descriptor, "w") as output:
-                output.write(text + "\n")
-                output.flush()
-                os.fsync(output.fileno())
-            Path(temporary).replace(record)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
-    except OSError as error:
-        raise MachineError(f"can't write {record}: {error.strerror}") from None
+    write_whole(record, f"{text}\n".encode())
 
 
 def revoke_trust(repository: Path) -> int:

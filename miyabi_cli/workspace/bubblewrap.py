@@ -20,8 +20,8 @@ from miyabi_cli.workspace import layout
 from miyabi_cli.workspace.cgroups import limited_processes, pids_folder
 from miyabi_cli.workspace.environment import sandbox_environment
 from miyabi_cli.workspace.mounts import Toolchains, find_toolchains
+from miyabi_cli.workspace.place import DEFAULT_LIMITS, Place, limited, resolve_workdir, workdir_refused
 from miyabi_cli.workspace.processes import NOT_FOUND, Limits, Outcome, run_process
-from miyabi_cli.workspace.sandbox import DEFAULT_LIMITS, Place, limited, resolve_workdir, workdir_refused
 from miyabi_cli.workspace.seccomp import seccomp_program
 from miyabi_cli.workspace.shell import shell_argv
 

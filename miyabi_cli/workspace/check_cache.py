@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from miyabi_cli import __version__
+from miyabi_cli.errors import MachineError
+from miyabi_cli.places import write_whole
 from miyabi_cli.workspace.check_records import Check, CheckRun, TestFailure, read_regular
 from miyabi_cli.workspace.interpreters import find_interpreters
 
@@ -78,9 +78,9 @@ class CheckCache:
         document = {"version": _VERSION, "runs": [asdict(run) for run in runs]}
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self._path(key), json.dumps(document).encode())
+            write_whole(self._path(key), json.dumps(document).encode())
             self._shrink()
-        except OSError:
+        except (OSError, MachineError):
             return False
         return True
 
@@ -103,17 +103,6 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _write(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _run(record: dict[str, Any]) -> CheckRun:

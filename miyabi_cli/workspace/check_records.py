@@ -41,12 +41,16 @@ class TestFailure:
 
 @dataclass(frozen=True, slots=True)
 class TestReport:
-    """What a runner told test by test; `tests` is empty where it told nothing."""
+    """What a runner told test by test; `tests` is empty where it told nothing.
+
+    `overwritten`: two runs wrote one report, so that it is not known what the first one told.
+    """
 
     __test__ = False
 
     tests: Mapping[str, TestStatus] = field(default_factory=dict)
     failures: tuple[TestFailure, ...] = ()
+    overwritten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ class CheckRun:
     """One run of one check.
 
     `skip`: the check can't say anything here (its tool is missing, or there is no test to run).
-    `tests` is empty where the runner did not report them; `conclusive` is False after a time-out or a kill.
+    `tests` is empty where the runner did not report them; `conclusive` is False after a time-out or a kill;
+    `reported` is False where no runner wrote of any test.
     """
 
     name: str
@@ -66,6 +71,7 @@ class CheckRun:
     exit_code: int
     failures: tuple[TestFailure, ...] = ()
     conclusive: bool = True
+    reported: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,17 +16,14 @@ from miyabi_cli.workspace.check_records import (
     CheckStatus,
     TestFailure,
     TestReport,
-    TestStatus,
     read_regular,
 )
 from miyabi_cli.workspace.junit import MAXIMUM_BYTES, merge_reports, read_junit, suite_times
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits, Outcome
-from miyabi_cli.workspace.sandbox import Place, Sandbox
+from miyabi_cli.workspace.sandbox import Sandbox
 from miyabi_cli.workspace.toolchains import TOOLCHAINS, recognised_toolchains, survey
 from miyabi_cli.workspace.unittest_output import count_tests_run
-
-__all__ = ["Check", "CheckPlan", "CheckRun", "TestStatus", "TestsDelta", "compare_runs", "find_checks", "plan_checks"]
-__all__ += ["run_checks"]
 
 _READ_OUTPUT = 4_000_000  # bytes that are read for the tests' names
 _KEPT_HEAD = 2_000
@@ -64,13 +61,6 @@ def plan_checks(
     variables = {key: value for chain in chains for key, value in chain.variables(seen).items()}
     given = [replace(check, environment=tuple({**variables, **dict(check.environment)}.items())) for check in checks]
     return CheckPlan(_named_apart(given), tuple(note for plan in plans for note in plan.notes))
-
-
-def find_checks(
-    tree: Path, *, repository: Path, environ: Mapping[str, str], configured: Sequence[Check] = ()
-) -> tuple[Check, ...]:
-    """Return the checks of a tree: see `plan_checks`, which also tells what they leave out."""
-    return plan_checks(tree, repository=repository, environ=environ, configured=configured).checks
 
 
 async def run_checks(
@@ -157,7 +147,7 @@ def _read_reports(folder: Path, outcome: Outcome) -> TestReport:
     paths = sorted(folder.glob("*.xml"))[:_MAXIMUM_REPORTS]
     reports = [_read_report(folder, path) for path in paths]
     if not any(report.tests or report.failures for report in reports) and not outcome.omitted_bytes:
-        reports = [chain.read_output(_plain(outcome.output)) for chain in TOOLCHAINS]
+        reports += [chain.read_output(_plain(outcome.output)) for chain in TOOLCHAINS]
     report = merge_reports(reports)
     return TestReport({}, report.failures) if outcome.timed_out else report
 
@@ -167,7 +157,7 @@ def _read_report(folder: Path, path: Path) -> TestReport:
     if data is None:
         return TestReport()
     report = read_junit(data)
-    return TestReport({}, report.failures) if _was_overwritten(folder, path, data) else report
+    return TestReport({}, report.failures, overwritten=True) if _was_overwritten(folder, path, data) else report
 
 
 def _was_overwritten(folder: Path, path: Path, data: bytes) -> bool:
@@ -201,13 +191,16 @@ def _check_run(check: Check, outcome: Outcome, report: TestReport, tree: str) ->
             for failure in report.failures
         ),
         conclusive=not outcome.timed_out and outcome.exit_code < 124,  # 124: `timeout`'s; 126, 127: no tool; signals
+        reported=bool(report.tests) or report.overwritten,
     )
 
 
 def _status(check: Check, outcome: Outcome, report: TestReport) -> CheckStatus:
     if not check.requested and not outcome.timed_out and _says_nothing(outcome, report):
         return "skip"
-    return "pass" if outcome.exit_code == 0 and not outcome.timed_out else "fail"
+    # Code under test can end the runner with exit code 0; what was reported by then stays.
+    fails = outcome.exit_code != 0 or outcome.timed_out or "fail" in report.tests.values()
+    return "fail" if fails else "pass"
 
 
 def _says_nothing(outcome: Outcome, report: TestReport) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from xml.parsers import expat
@@ -47,7 +47,7 @@ def suite_times(data: bytes) -> tuple[float, float | None]:
         return seconds, None
 
 
-def merge_reports(reports: Iterable[TestReport]) -> TestReport:
+def merge_reports(reports: Sequence[TestReport]) -> TestReport:
     """Return one report of several; a test in more than one of them has its worst status."""
     tests: dict[str, TestStatus] = {}
     failures: list[TestFailure] = []
@@ -55,7 +55,7 @@ def merge_reports(reports: Iterable[TestReport]) -> TestReport:
         for name, status in report.tests.items():
             add_status(tests, name, status)
         failures += report.failures
-    return TestReport(tests, tuple(failures[:_MAXIMUM_FAILURES]))
+    return TestReport(tests, tuple(failures[:_MAXIMUM_FAILURES]), any(report.overwritten for report in reports))
 
 
 def add_status(tests: dict[str, TestStatus], name: str, status: TestStatus) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace.mounts import Toolchains
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.private_paths import is_below
-from miyabi_cli.workspace.sandbox import Place
 
 _Mount = tuple[Path, list[str]]  # where, and the arguments that put it there
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from miyabi_cli.workspace.check_records import read_regular
 from miyabi_cli.workspace.private_paths import PrivatePaths, is_below
 
 # Where version managers and caches keep things: the variable that moves it, and the default below HOME.
@@ -244,9 +245,8 @@ def _linked_programs(folder: Path) -> Iterator[Path]:
 
 def _bases_of_environment(prefix: Path) -> list[Path]:
     """Return the folders of the Python that a virtual environment was made from (`home` in pyvenv.cfg, PEP 405)."""
-    try:
-        text = (prefix / "pyvenv.cfg").read_text(errors="replace")
-    except OSError:
+    text = (read_regular(prefix / "pyvenv.cfg", 100_000) or b"").decode(errors="replace")
+    if not text:
         return []
     pairs = (line.partition("=") for line in text.splitlines())
     homes = [Path(value.strip()) for key, _, value in pairs if key.strip() == "home"]

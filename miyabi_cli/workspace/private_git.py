@@ -10,6 +10,7 @@ from pathlib import Path
 
 from miyabi_cli.workspace.git import Git, quoted_path
 from miyabi_cli.workspace.repository import Repository
+from miyabi_cli.workspace.toolchains import TOOLCHAINS
 
 # What decides how a file's bytes and mode go to the disk and back; nothing else of the user's settings is taken over.
 COPIED_SETTINGS = (
@@ -23,31 +24,8 @@ COPIED_SETTINGS = (
     "protecthfs",
 )
 
-# What checks leave behind. A pattern does not hold where the base itself tracks such files.
-LEFT_BEHIND = (
-    "__pycache__/",
-    "*.py[cod]",
-    ".pytest_cache/",
-    ".mypy_cache/",
-    ".ruff_cache/",
-    ".coverage",
-    ".coverage.*",
-    "htmlcov/",
-    ".hypothesis/",
-    ".tox/",
-    ".nox/",
-    "*.egg-info/",
-    ".eggs/",
-    ".venv/",
-    "venv/",
-    "node_modules/",
-    ".ipynb_checkpoints/",
-    ".gradle/",
-    "*.orig",
-    "*.rej",
-    "core.[0-9]*",
-    ".DS_Store",
-)
+# What commands leave behind beside the toolchains' artifacts.
+LEFT_BEHIND = ("node_modules/", ".ipynb_checkpoints/", ".gradle/", "*.orig", "*.rej", "core.[0-9]*", ".DS_Store")
 TARGET_MAKERS = ("Cargo.toml", "pom.xml")  # their builds fill a folder `target`
 
 
@@ -114,8 +92,11 @@ def packed_refs(repository: Repository, base: str, objects: Path) -> bytes:
 
 
 def exclude_rules(git: Git, template: Template) -> bytes:
-    """Return ignore rules for a worktree whose index `git` names: what checks leave behind, then the user's own."""
-    patterns = list(LEFT_BEHIND)
+    """Return ignore rules for a worktree whose index `git` names: what checks leave behind, then the user's own.
+
+    A pattern does not hold where the base itself tracks such files.
+    """
+    patterns = [*(pattern for chain in TOOLCHAINS for pattern in chain.artifacts), *LEFT_BEHIND]
     if git.run("ls-files", "-z", "--", *(f":(glob)**/{name}" for name in TARGET_MAKERS)):
         patterns.append("target/")
     if _tracked(git, patterns):

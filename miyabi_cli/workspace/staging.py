@@ -15,12 +15,13 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from miyabi_cli.errors import RepositoryError
 from miyabi_cli.workspace.git import Git, copy_index, joined_lines, split_paths
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits
 from miyabi_cli.workspace.removal import remove_tree
+from miyabi_cli.workspace.sandbox import Sandbox
 from miyabi_cli.workspace.stage_warnings import StageWarning, links_out, run_by_tools
 from miyabi_cli.workspace.trees import (
     ABSENT,
@@ -33,11 +34,8 @@ from miyabi_cli.workspace.trees import (
     patch_between,
     tree_id,
 )
+from miyabi_cli.workspace.workspaces import Workspace
 from miyabi_cli.workspace.worktrees import INSIDE, Worktree
-
-if TYPE_CHECKING:
-    from miyabi_cli.workspace.sandbox import Place, Sandbox
-    from miyabi_cli.workspace.workspaces import Workspace
 
 LIST_LIMIT = 64 << 20  # bytes of a list of paths
 SECONDS = 600.0

@@ -22,7 +22,8 @@ _UNSEEN = (".git", ".hg", ".svn", "node_modules", "site-packages", "__pycache__"
 class Toolchain:
     """A language and its tools.
 
-    Patterns are of one kind: `name` is a file's or folder's name (with `*`) anywhere, `name/` a folder with all below.
+    Patterns: `name` is a file's or folder's name (with `*`) anywhere, `name/` a folder with all below, `a/b` a path
+    from the top of the tree.
 
     recognised: files that say that a tree is of this language.
     find: the checks of a surveyed tree. The commands say how they are run, the two below how results are read.
@@ -30,7 +31,7 @@ class Toolchain:
     environment: variables that make the tools report test by test and leave the tree clean; given a folder for JUnit
       files (`*.xml`, read after the run), a folder for what they leave behind, and the check's own variables.
     read_output: a report from what was printed; an empty one where the text is not of this language's runner.
-    artifacts: what the tools leave behind, which never belongs in a patch.
+    artifacts: what the tools leave behind, which never belongs in a patch unless the base tracks such files.
     tests: test files and what lies beside them.
     configuration: what decides which tests run and how.
     """
@@ -69,7 +70,7 @@ PYTHON = Toolchain(
     environment=_python_environment,
     read_output=read_unittest,
     artifacts=(
-        *("__pycache__/", "*.pyc", "*.pyo", ".pytest_cache/", ".mypy_cache/", ".ruff_cache/", ".hypothesis/"),
+        *("__pycache__/", "*.py[cod]", ".pytest_cache/", ".mypy_cache/", ".ruff_cache/", ".hypothesis/"),
         *(".coverage", ".coverage.*", "htmlcov/", "coverage.xml", "*.egg-info/", ".eggs/", ".tox/", ".nox/"),
         *(".venv/", "venv/", ".benchmarks/", ".testmondata"),
     ),
@@ -77,8 +78,9 @@ PYTHON = Toolchain(
     configuration=(
         *("conftest.py", "pytest.ini", ".pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini", "noxfile.py"),
         *("pytest.toml", ".pytest.toml", "mypy.ini", ".mypy.ini", "ruff.toml", ".ruff.toml", ".coveragerc"),
-        # what Python imports by itself or in place of the runner when it lies at the top of the tree
-        *("sitecustomize.py", "usercustomize.py", "pytest.py", "unittest.py", "pytest/", "_pytest/", "unittest/"),
+        # what Python imports by itself, or in place of a check's tool when it lies at the top of the tree
+        *("sitecustomize.*", "usercustomize.*", "pytest.*", "unittest.*", "mypy.*", "ruff.*"),
+        *("pytest/__init__.*", "_pytest/__init__.*", "unittest/__init__.*", "mypy/__init__.*", "ruff/__init__.*"),
     ),
 )
 
@@ -87,23 +89,9 @@ TOOLCHAINS: tuple[Toolchain, ...] = (PYTHON,)
 # of every language, as any of them may be what a `--check` runs
 _CONFIGURATION = (
     *("Makefile", "makefile", "GNUmakefile", "*.mk", "justfile", "Justfile", "Taskfile.yml", ".miyabi.yml"),
-    *(
-        "package.json",
-        "jest.config.*",
-        "vitest.config.*",
-        "vite.config.*",
-        ".mocharc*",
-        "karma.conf.*",
-        "tsconfig*.json",
-    ),
-    *(
-        "tsconfig*.json",
-        "playwright.config.*",
-        "cypress.config.*",
-        "CTestTestfile.cmake",
-        "CMakeLists.txt",
-        "nextest.toml",
-    ),
+    *("package.json", "jest.config.*", "vitest.config.*", "vite.config.*", ".mocharc*", "karma.conf.*"),
+    *("tsconfig*.json", "playwright.config.*", "cypress.config.*", "CTestTestfile.cmake", "CMakeLists.txt"),
+    "nextest.toml",
 )
 
 
@@ -134,15 +122,6 @@ def recognised_toolchains(files: Iterable[str]) -> tuple[Toolchain, ...]:
     return tuple(chain for chain in TOOLCHAINS if any(_matches(path, chain.recognised) for path in paths))
 
 
-def artifact_patterns(tree: Path) -> tuple[str, ...]:
-    """Return gitignore patterns of what the checks of this tree leave behind.
-
-    They are for untracked files alone: a file that the repository tracks is its own, whatever its name.
-    """
-    chains = recognised_toolchains(list_files(tree))
-    return tuple(dict.fromkeys(pattern for chain in chains for pattern in chain.artifacts))
-
-
 def is_test_path(path: str) -> bool:
     """Tell whether a path, relative to the tree, is a test or lies beside tests."""
     return any(_matches(path, chain.tests) for chain in TOOLCHAINS)
@@ -159,10 +138,11 @@ def touches_tests(paths: Iterable[str]) -> bool:
 
 
 def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(_matches_one(path, pattern) for pattern in patterns)
+
+
+def _matches_one(path: str, pattern: str) -> bool:
     *folders, name = path.split("/")
-    return any(
-        any(fnmatchcase(folder, pattern[:-1]) for folder in folders)
-        if pattern.endswith("/")
-        else fnmatchcase(name, pattern)
-        for pattern in patterns
-    )
+    if pattern.endswith("/"):
+        return any(fnmatchcase(folder, pattern[:-1]) for folder in folders)
+    return fnmatchcase(path if "/" in pattern else name, pattern)

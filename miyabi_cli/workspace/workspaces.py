@@ -25,8 +25,8 @@ from types import TracebackType
 from typing import Any
 
 from miyabi_cli.errors import MachineError, RepositoryError
+from miyabi_cli.locks import HeldLock, take_lock
 from miyabi_cli.places import cache_dir
-from miyabi_cli.workspace.locks import FileLock, try_lock
 from miyabi_cli.workspace.private_git import Template, make_git_dir, read_template
 from miyabi_cli.workspace.removal import remove_tree
 from miyabi_cli.workspace.repository import Repository
@@ -47,7 +47,7 @@ class Workspace:
     run_id: str
     folder: Path
     template: Template
-    lock: FileLock
+    lock: HeldLock
 
     @property
     def git_dir(self) -> Path:
@@ -119,7 +119,7 @@ def heal(home: Path) -> None:
 def hold_dead(run_folder: Path) -> Iterator[bool]:
     """Hold the lock of a run for a `with` block that removes parts of it; False when its process lives."""
     try:
-        lock = try_lock(run_folder / LOCK)
+        lock = take_lock(run_folder / LOCK)
     except FileNotFoundError:
         lock = None
     try:
@@ -179,19 +179,19 @@ def _home(repository: Repository, folder: Path) -> Path:
     return folder / f"{slug}-{digest}"
 
 
-def _claim(run_folder: Path) -> FileLock:
+def _claim(run_folder: Path) -> HeldLock:
     deadline = time.monotonic() + CLAIM_SECONDS
     while time.monotonic() < deadline:
         # A cleaner may remove the new folder before it is locked: then make it again.
         with contextlib.suppress(FileNotFoundError):
             run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if lock := try_lock(run_folder / LOCK):
+            if lock := take_lock(run_folder / LOCK):
                 return lock
         time.sleep(0.01)
     raise RepositoryError(f"run {run_folder.name} is at work in another process", hint="wait until it has ended")
 
 
-def _furnish(repository: Repository, run_id: str, run_folder: Path, lock: FileLock) -> Workspace:
+def _furnish(repository: Repository, run_id: str, run_folder: Path, lock: HeldLock) -> Workspace:
     _hide_from(repository, run_folder)
     workspace = Workspace(repository, run_id, run_folder, read_template(repository), lock)
     _remove_half_made(run_folder)

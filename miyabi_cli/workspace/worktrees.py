@@ -18,18 +18,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from miyabi_cli.errors import MachineError, RepositoryError
 from miyabi_cli.workspace.git import Git, copy_index, git_failure, split_paths
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.private_git import alternates_file, exclude_rules, make_git_dir, packed_refs
 from miyabi_cli.workspace.removal import remove_tree
 from miyabi_cli.workspace.repository import Repository
 from miyabi_cli.workspace.trees import SUBMODULE
 from miyabi_cli.workspace.workspaces import KEEP, RECORD, Workspace, check_label, discard, read_record
-
-if TYPE_CHECKING:
-    from miyabi_cli.workspace.sandbox import Place
 
 INSIDE = Path("/run/miyabi")  # where the sandbox shows what is neither the tree nor the system
 
@@ -68,8 +65,6 @@ class Worktree:
 
     def place(self, scratch: Path | None = None) -> Place:
         """Return where commands on this tree run: at the repository's own path, its git directory read-only."""
-        from miyabi_cli.workspace.sandbox import Place
-
         root = self.workspace.repository.root
         return Place(tree=self.tree, inside=root, readable=self.readable(), scratch=scratch)
 

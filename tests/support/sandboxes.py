@@ -14,8 +14,9 @@ from typing import Any, Literal
 import pytest
 
 from miyabi_cli.errors import SandboxError
+from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits, Outcome
-from miyabi_cli.workspace.sandbox import Place, Sandbox, open_sandbox
+from miyabi_cli.workspace.sandbox import Sandbox, open_sandbox
 
 CANARY = "canary-71c0ffee"
 

@@ -33,6 +33,7 @@ class ChatServer:
     turns: Sequence[Any]
     requests: list[Request] = field(default_factory=list)
     url: str = ""
+    models: Sequence[str] = ()
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_turn(self, request: Request) -> Any:
@@ -48,6 +49,7 @@ def chat_server(*turns: Any) -> Iterator[ChatServer]:
 
     class Player(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -57,6 +59,10 @@ def chat_server(*turns: Any) -> Iterator[ChatServer]:
                 turn(self, request)
             else:
                 stream(self, turn)
+
+        def do_GET(self) -> None:
+            listed = {"object": "list", "data": [{"id": model, "object": "model"} for model in state.models]}
+            send_error(200 if state.models else 404, listed)(self, None)
 
         def log_message(self, *_: Any) -> None:
             return

@@ -10,7 +10,7 @@ import pytest
 
 from miyabi_cli.errors import SettingsError
 from miyabi_cli.settings.schema import Settings
-from miyabi_cli.settings.sources import Resolved, resolve_settings
+from miyabi_cli.settings.sources import load_settings
 
 
 class SettingsPlaces:
@@ -32,7 +32,7 @@ class SettingsPlaces:
         monkeypatch.chdir(places.repository)
         return places
 
-    def resolve(
+    def load(
         self,
         repository: str | bytes | None = None,
         *,
@@ -40,7 +40,7 @@ class SettingsPlaces:
         named: str | None = None,
         flags: Mapping[str, Any] | None = None,
         **environ: str,
-    ) -> Resolved:
+    ) -> Settings:
         for path, content in (
             (self.repository / ".miyabi.yml", repository),
             (self.user_file, user),
@@ -49,24 +49,21 @@ class SettingsPlaces:
             path.unlink(missing_ok=True)
             if content is not None:
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return resolve_settings(
+        return load_settings(
             flags=flags or {},
             environ={"MIYABI_TRUST_CONFIG": "1", **environ},
             repository=self.repository,
             config=None if named is None else self.named,
         )
 
-    def load(self, *arguments: Any, **options: Any) -> Settings:
-        return self.resolve(*arguments, **options).settings
-
-    def outcome(self, *arguments: Any, **options: Any) -> Resolved | SettingsError:
+    def outcome(self, *arguments: Any, **options: Any) -> Settings | SettingsError:
         try:
-            return self.resolve(*arguments, **options)
+            return self.load(*arguments, **options)
         except SettingsError as error:
             return error
 
     def error(self, *arguments: Any, **options: Any) -> tuple[str, str]:
         with pytest.raises(SettingsError) as caught:
-            self.resolve(*arguments, **options)
+            self.load(*arguments, **options)
         assert "\n" not in caught.value.message
         return caught.value.message, caught.value.hint or ""

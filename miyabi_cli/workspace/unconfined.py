@@ -1,0 +1,57 @@
+"""No sandbox: commands run as the user, without the user's secrets in their environment, and within limits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from miyabi_cli.workspace.environment import unconfined_environment
+from miyabi_cli.workspace.place import DEFAULT_LIMITS, Place, limited, resolve_workdir, workdir_refused
+from miyabi_cli.workspace.processes import Limits, Outcome, run_process
+from miyabi_cli.workspace.shell import shell_argv
+
+
+class Unconfined:
+    """No sandbox: commands run in the tree as the user, with the user's HOME, files and network.
+
+    Kept up all the same: the caller's variables without git's and without those that look like secrets, a process
+    group of their own that is killed at the end, and the limits of time, output and file size. A process that left
+    the group by setsid is ended on a time-out or a cancellation, but not when its command ends by itself.
+    """
+
+    kind = "off"
+    warnings = ("commands run without a sandbox: they can read and write what you can",)
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environment = unconfined_environment(environ)
+        search_path = self._environment.get("PATH", os.defpath)
+        self._shell = shutil.which("bash", path=search_path) or "/bin/sh"
+        self._prlimit = shutil.which("prlimit", path=search_path)
+
+    def inside(self, place: Place) -> Path:
+        """Return the tree itself."""
+        return place.tree
+
+    async def run(
+        self,
+        command: str | Sequence[str],
+        place: Place,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        environment: Mapping[str, str] | None = None,
+        workdir: str = "",
+    ) -> Outcome:
+        """Run a command in the tree; see `Sandbox.run`."""
+        folder = resolve_workdir(place, workdir)
+        if folder is None:
+            return workdir_refused(workdir)
+        argv = limited(shell_argv(command, self._shell), limits, prlimit=self._prlimit, count_processes=False)
+        return await run_process(
+            argv,
+            cwd=place.tree / folder,
+            environment=self._environment | dict(environment or {}),
+            limits=limits,
+            folders=(place.tree,),
+        )
