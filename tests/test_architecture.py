@@ -11,9 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
-from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -26,6 +25,7 @@ from miyabi_cli.exits import EXIT_CODES, exit_code_of
 from miyabi_cli.llm.table import OPENERS
 from miyabi_cli.settings.schema import ProviderChoice, Server
 from tests.conftest import PYTHON, ROOT
+from tests.support.schemas import schema
 
 PACKAGE = ROOT / "miyabi_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -175,12 +175,6 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
         above = [*above[:depth], name]
         assert [kind.__name__ for kind in classes.pop(name).__mro__[1 : depth + 1]] == above[-2::-1]
     assert not classes
-
-
-def schema(name: str) -> dict[str, Any]:
-    text = resources.files("miyabi_cli").joinpath("schemas", f"{name}.json").read_text()
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
 
 
 def test_an_event_s_fields_are_those_of_its_schema() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from miyabi_cli.runs import read_log
 from tests.conftest import Miyabi, Ran
+from tests.support.schemas import validate
 from tests.support.server import ChatServer, call, chat_server, say, send_error
 
 TASK = "Fix the failing test"
@@ -30,13 +29,8 @@ def model(server: ChatServer) -> list[str]:
 
 def result_of(ran: Ran) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(ran.stdout)
-    jsonschema.validate(result, schema("codegen"))
+    validate(result, "codegen")
     return result
-
-
-def schema(name: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(resources.files("miyabi_cli").joinpath("schemas", f"{name}.json").read_text())
-    return data
 
 
 def state(repository: Path, git: Git) -> tuple[str, ...]:
@@ -107,24 +101,14 @@ def test_jsonl_is_an_event_a_line_and_the_result_at_last(repository: Path, miyab
         ran = miyabi("codegen", TASK, *model(server), "--format", "jsonl", cwd=repository)
     assert ran.code == 0, ran.stderr
     events = [json.loads(line) for line in ran.stdout.splitlines()]
-    validator = jsonschema.Draft202012Validator(
-        schema("event"),
-        registry=referencing_registry(),
-    )
     for event in events:
-        validator.validate(event)
+        validate(event, "event")
     kinds = [event["type"] for event in events]
     assert kinds[0] == "run_started"
     assert kinds[-1] == "result"
     assert kinds.index("tool_started") < kinds.index("tool_ended")
     assert events[-1]["result"]["status"] == "verified"
     assert len({event["run_id"] for event in events}) == 1
-
-
-def referencing_registry() -> Any:
-    from referencing import Registry, Resource
-
-    return Registry().with_resource("codegen.json", Resource.from_contents(schema("codegen")))
 
 
 def test_apply_changes_the_working_tree_and_makes_no_branch(repository: Path, miyabi: Miyabi, git: Git) -> None:
@@ -405,7 +389,7 @@ def test_an_error_is_json_where_json_was_asked_for(repository: Path, miyabi: Miy
     )
     assert ran.code == 3
     data = json.loads(ran.stdout)
-    jsonschema.validate(data, schema("error"))
+    validate(data, "error")
     assert data["error"]["kind"] == "provider_unreachable"
     assert data["error"]["exit_code"] == 3
     assert data["error"]["hint"]

@@ -16,7 +16,7 @@ from miyabi_cli.agent.allowance import Allowance, Bounds
 from miyabi_cli.agent.loop import Agent
 from miyabi_cli.errors import BrokenReply, ProviderError
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
-from miyabi_cli.llm.provider import Capabilities
+from miyabi_cli.llm.profiles import Capabilities
 from miyabi_cli.llm.replay import Replay, read_lines, replies_of
 from miyabi_cli.messages import Function, Message, Usage
 

@@ -8,16 +8,9 @@ from pathlib import Path
 import pytest
 
 from miyabi_cli.llm.machine import available_memory, default_threads, usable_processors
+from tests.support.trees import write_tree
 
 MIB = 1024**2
-
-
-def make(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
 
 
 def test_without_limits_the_affinity_counts(tmp_path: Path) -> None:
@@ -26,13 +19,13 @@ def test_without_limits_the_affinity_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quota", ["100000 100000", "150000 100000", "50000 100000"])
 def test_a_quota_of_version_2_caps_the_processors(tmp_path: Path, quota: str) -> None:
-    make(tmp_path, {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": quota})
+    write_tree(tmp_path, {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": quota})
     assert usable_processors(root=tmp_path) == 1
 
 
 def test_a_quota_of_version_1_caps_the_processors(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/cpu,cpuacct/x"
-    make(
+    write_tree(
         tmp_path,
         {
             "proc/self/cgroup": "3:cpu,cpuacct:/x\n1:name=systemd:/\n",
@@ -44,7 +37,7 @@ def test_a_quota_of_version_1_caps_the_processors(tmp_path: Path) -> None:
 
 
 def test_no_quota_caps_nothing(tmp_path: Path) -> None:
-    make(
+    write_tree(
         tmp_path,
         {
             "proc/self/cgroup": "3:cpu:/x\n0::/\n",
@@ -65,7 +58,7 @@ def test_nothing_known_of_memory_is_none(tmp_path: Path) -> None:
 
 
 def test_the_systems_memory_counts_without_a_limit(tmp_path: Path) -> None:
-    make(
+    write_tree(
         tmp_path,
         {
             "proc/meminfo": "MemTotal: 8000 kB\nMemAvailable:    4096 kB\n",
@@ -78,7 +71,7 @@ def test_the_systems_memory_counts_without_a_limit(tmp_path: Path) -> None:
 
 
 def test_the_tightest_limit_of_version_2_counts_without_its_page_cache(tmp_path: Path) -> None:
-    make(
+    write_tree(
         tmp_path,
         {
             "proc/meminfo": "MemAvailable: 4096000 kB\n",
@@ -95,7 +88,7 @@ def test_the_tightest_limit_of_version_2_counts_without_its_page_cache(tmp_path:
 
 def test_a_limit_of_version_1_counts(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/memory/x"
-    make(
+    write_tree(
         tmp_path,
         {
             "proc/self/cgroup": "4:memory:/x\n",

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +14,7 @@ from hypothesis import strategies as st
 from miyabi_cli.errors import MachineError, PatchConflict
 from miyabi_cli.workspace.patches import FileChange, PatchSummary, apply_patch, parse_patch
 from miyabi_cli.workspace.paths import Root
+from tests.support.disks import largest_file
 
 CLASSES = """\
 class One:
@@ -454,16 +452,6 @@ def test_nothing_is_written_where_one_file_does_not_fit(root: Root) -> None:
     with pytest.raises(PatchConflict):
         apply_patch("*** Update File: a\n-1\n+one\n*** Add File: c\n+c\n*** Update File: b\n-3\n+three", root)
     assert files(root.path) == before
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_failed_write_puts_all_back(root: Root) -> None:

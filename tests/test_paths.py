@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -18,6 +15,7 @@ from hypothesis import strategies as st
 from miyabi_cli.errors import MachineError, RepositoryError
 from miyabi_cli.workspace.beneath import Opener, best_opener, open_by_kernel, open_by_steps
 from miyabi_cli.workspace.paths import PathMissing, PathRefused, Root, is_dot_git
+from tests.support.disks import largest_file
 
 
 @pytest.fixture(params=[open_by_kernel, open_by_steps], ids=["kernel", "steps"])
@@ -34,17 +32,6 @@ def root(tmp_path: Path, opener: Opener) -> Root:
     tree.mkdir()
     (tmp_path / "secret").write_text("secret")
     return Root(tree, (Path("/testbed"),), opener=opener)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse files above a size, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def exchange(one: Path, other: Path) -> None:

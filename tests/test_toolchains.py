@@ -35,7 +35,9 @@ def test_test_settings(path: str) -> None:
     assert touches_tests([path])
 
 
-@pytest.mark.parametrize("path", ["a.py", "testing.py", "latest.py", "src/contest.py", "attests/a.py", "test", "", "src/_pytest/a.py"])
+@pytest.mark.parametrize(
+    "path", ["a.py", "testing.py", "latest.py", "src/contest.py", "attests/a.py", "test", "", "src/_pytest/a.py"]
+)
 def test_sources(path: str) -> None:
     assert not touches_tests([path])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from miyabi_cli.llm.calling import find_object
-from miyabi_cli.llm.provider import Capabilities
+from miyabi_cli.llm.profiles import Capabilities
 from miyabi_cli.messages import Function, Message, Reply, ToolCall
 
 FINISH = "finish"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from miyabi_cli.agent.allowance import Allowance
@@ -18,7 +18,7 @@ from miyabi_cli.agent.focus import Excerpt
 from miyabi_cli.agent.loop import Ending
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
 from miyabi_cli.llm.provider import Provider
-from miyabi_cli.messages import Reply, ToolCall
+from miyabi_cli.messages import Message, Reply, ToolCall
 from miyabi_cli.workspace.paths import Root
 
 INFILL = "infill"
@@ -47,6 +47,7 @@ class Infiller:
     failures: str
     allowance: Allowance
     attempt: int = 1
+    messages: Sequence[Message] = ()
     steps: int = 0
     rounds: int = LINES_TRIED
     ending: Ending = "answered"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from miyabi_cli.agent.allowance import Allowance
 from miyabi_cli.agent.context import Task
-from miyabi_cli.codegen.result import Warned
 from miyabi_cli.events import Event, WarningRaised
 from miyabi_cli.llm.profiles import Profile
 from miyabi_cli.llm.provider import Provider
@@ -25,13 +24,13 @@ class Voice:
     """Tells what happens: every event goes to `emit`, and every warning is told once and kept for the result."""
 
     emit: Emit
-    warnings: list[Warned] = field(default_factory=list)
+    warnings: list[WarningRaised] = field(default_factory=list)
 
     def warn(self, kind: str, message: str, path: str = "") -> None:
-        warned = Warned(kind, path, message)
-        if warned not in self.warnings:
-            self.warnings.append(warned)
-            self.emit(WarningRaised(kind, path, message))
+        warning = WarningRaised(kind, path, message)
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+            self.emit(warning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,6 @@ class Plan:
     workspace: Workspace
     base: str
     provider: Provider
-    profile: Profile
     sampling: Sampling
     sandbox: Sandbox
     checks: tuple[Check, ...]
@@ -57,3 +55,8 @@ class Plan:
     output_bytes: int
     include: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
+
+    @property
+    def profile(self) -> Profile:
+        """What is known of the model."""
+        return self.provider.profile

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from miyabi_cli.events import WarningRaised
 from miyabi_cli.messages import Usage
 
 Status = Literal["verified", "unverified", "failed", "limit"]
@@ -31,13 +32,6 @@ class CheckReport:
     after: str
     seconds: float
     tests: TestsReport = field(default_factory=TestsReport)
-
-
-@dataclass(frozen=True, slots=True)
-class Warned:
-    kind: str
-    path: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,7 @@ class CodegenResult:
     lines_removed: int = 0
     tests_added: int = 0
     checks: tuple[CheckReport, ...] = ()
-    warnings: tuple[Warned, ...] = ()
+    warnings: tuple[WarningRaised, ...] = ()
     attempts: tuple[AttemptReport, ...] = ()
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0

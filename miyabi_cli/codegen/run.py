@@ -19,7 +19,7 @@ from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.result import CodegenResult
 from miyabi_cli.errors import UsageError
 from miyabi_cli.events import RunStarted
-from miyabi_cli.llm.profiles import Profile, profile_of
+from miyabi_cli.llm.profiles import Profile
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import Effort, Sampling
 from miyabi_cli.settings.schema import Settings
@@ -74,7 +74,7 @@ async def run_codegen(request: CodegenRequest, means: Means, *, run_id: str, emi
 async def open_plan(request: CodegenRequest, means: Means, workspace: Workspace, voice: Voice) -> Plan:
     """Find the base, the checks and what they give on it; all that comes before the first question to the model."""
     settings, repository, provider = means.settings, means.repository, means.provider
-    profile = _profile(provider)
+    profile = provider.profile
     effort = settings.llm.default_reasoning_effort or DEFAULT_EFFORT
     base = await asyncio.to_thread(_base, request, repository, workspace, voice)
     _tell_start(request, means, voice, base, effort if profile.thinks else None)
@@ -85,7 +85,6 @@ async def open_plan(request: CodegenRequest, means: Means, workspace: Workspace,
         workspace=workspace,
         base=base,
         provider=provider,
-        profile=profile,
         sampling=Sampling(settings.llm.default_temperature, _max_tokens(settings, profile, effort), effort),
         sandbox=means.sandbox,
         checks=(),
@@ -96,22 +95,25 @@ async def open_plan(request: CodegenRequest, means: Means, workspace: Workspace,
         include=tuple(settings.worktree.include),
         setup=tuple(settings.worktree.setup),
     )
-    if not request.checks_wanted:
-        return plan
+    return await _with_checks(plan, request, means) if request.checks_wanted else plan
+
+
+async def _with_checks(plan: Plan, request: CodegenRequest, means: Means) -> Plan:
+    """Return the plan with the checks of the base's files, and what they give on them."""
     worktree = await checks_worktree(plan, 0)
     found = await asyncio.to_thread(
         plan_checks,
         worktree.tree,
-        repository=repository.root,
+        repository=plan.repository.root,
         environ=means.environ,
-        configured=_configured(request, settings),
+        configured=_configured(request, means.settings),
     )
     for note in found.notes:
-        voice.warn("checks", note)
+        plan.voice.warn("checks", note)
     if not found.checks:
-        voice.warn("checks", "no check was found, so the result can't be verified; name one with --check")
+        plan.voice.warn("checks", "no check was found, so the result can't be verified; name one with --check")
     plan = replace(plan, checks=found.checks)
-    tree = await asyncio.to_thread(tree_of, workspace, base)
+    tree = await asyncio.to_thread(tree_of, plan.workspace, plan.base)
     return replace(plan, base_runs=await base_runs(plan, tree, means.environ))
 
 
@@ -144,11 +146,6 @@ def _tell_start(request: CodegenRequest, means: Means, voice: Voice, base: str, 
     )
     for warning in sandbox.warnings:
         voice.warn("sandbox", warning)
-
-
-def _profile(provider: Provider) -> Profile:
-    profile: Profile = getattr(provider, "profile", None) or profile_of(provider.model_name)
-    return profile
 
 
 def _bounds(settings: Settings) -> Bounds:

@@ -35,9 +35,10 @@ CHARACTERS_PER_TOKEN = 3
 class Worker(Protocol):
     """An agent at work: `turn` until it stops by itself, `tell` it more, look at how it ended.
 
-    `rounds`: how often it is worth telling it what fails with its work.
+    `messages`: the conversation so far, () where there is none. `rounds`: how often it is worth telling it what fails with its work.
     """
 
+    messages: Sequence[Message]
     steps: int
     rounds: int
     ending: Ending
@@ -55,7 +56,7 @@ def open_worker(plan: Plan, worktree: Worktree, attempt: int) -> tuple[Worker, C
     if plan.profile.editing == "rewrite":
         worker = _small(plan, worktree, root, attempt)
         if worker is not None:
-            return worker, ConversationOpened(attempt, tuple(getattr(worker, "messages", ())), ())
+            return worker, ConversationOpened(attempt, tuple(worker.messages), ())
     agent = _agent(plan, worktree, root, attempt)
     return agent, ConversationOpened(attempt, tuple(agent.messages), agent.actions.offered)
 

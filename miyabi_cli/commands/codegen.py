@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from miyabi_cli.codegen.result import CodegenResult
     from miyabi_cli.codegen.run import Means
     from miyabi_cli.report.progress import Progress
+    from miyabi_cli.report.streams import ColorChoice
     from miyabi_cli.runs import Run
     from miyabi_cli.settings.schema import Settings
 
@@ -126,7 +127,7 @@ class _Show:
     format: str
     output: Path | None
     patch: str | None
-    color: Literal["auto", "always", "never"]
+    color: ColorChoice
     quiet: bool
     verbose: bool
 
@@ -174,7 +175,7 @@ async def _run(
             return exit_code(result, request)
 
 
-def play_again(run: Run, *, verbose: bool, color: Literal["auto", "always", "never"]) -> None:
+def play_again(run: Run, *, verbose: bool, color: ColorChoice) -> None:
     """Do a past run again with its recorded replies: tools and checks run anew, the patch goes to stdout.
 
     Raises UsageError where the run's log has no beginning.

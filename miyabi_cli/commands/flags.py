@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from miyabi_cli.errors import UsageError
+from miyabi_cli.messages import Effort
+from miyabi_cli.report.streams import ColorChoice
 
 PROVIDERS = Literal["auto", "vllm", "ollama", "groq", "openai", "embedded", "replay"]
 
@@ -25,7 +27,7 @@ Endpoint = Annotated[
     str | None,
     typer.Option("--endpoint", help="The server's address, with or without /v1; any chat completions server."),
 ]
-EffortName = Annotated[Literal["low", "medium", "high"] | None, typer.Option("--effort", help="How hard to think.")]
+EffortName = Annotated[Effort | None, typer.Option("--effort", help="How hard to think.")]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", min=0.001, help="Seconds to wait for a first and for each next token.")
 ]
@@ -36,7 +38,8 @@ Output = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show thoughts and the output of tools.")]
-Color = Annotated[Literal["auto", "always", "never"], typer.Option("--color", help="Colours; NO_COLOR is obeyed.")]
+Format = Annotated[Literal["text", "json"], typer.Option("--format", "-f", help="text for people, json for programs.")]
+Color = Annotated[ColorChoice, typer.Option("--color", help="Colours; NO_COLOR is obeyed.")]
 
 
 def nested(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from miyabi_cli.commands import flags
 
 app = typer.Typer(help="Models for the embedded engine: fetch and list them, stop the engine.")
 
@@ -21,7 +23,7 @@ PERCENT_STEP = 10
 @app.command()
 def pull(
     name: Annotated[str, typer.Argument(help="A name from `miyabi model list`.")] = "qwen2.5-coder-1.5b",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: flags.Quiet = False,
 ) -> None:
     """Fetch a model, go on with a download that was interrupted, and verify its hash; print where it lies."""
     from miyabi_cli.commands.asynchronous import run_async
@@ -32,7 +34,7 @@ def pull(
 
 @app.command("list")
 def list_(
-    format: Annotated[Literal["text", "json"], typer.Option("--format", "-f", help="text or json.")] = "text",
+    format: flags.Format = "text",
 ) -> None:
     """List the models that miyabi knows: size, licence, and where those that were pulled lie."""
     from miyabi_cli.llm.models import KNOWN_MODELS, model_path

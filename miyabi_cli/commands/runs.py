@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Past runs: each leaves its events, its patch and its result.")
 
 RunName = Annotated[str, typer.Argument(help="A run's id, a part of it that only it has, or `last`.")]
-Format = Annotated[Literal["text", "json"], typer.Option("--format", "-f", help="text for people, json for programs.")]
 
 
 @app.command("list")
 def list_(
-    format: Format = "text",
+    format: flags.Format = "text",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest first.")] = 20,
 ) -> None:
     """List past runs, the newest first."""
@@ -43,7 +42,7 @@ def list_(
 @app.command()
 def show(
     run: RunName = "last",
-    format: Format = "text",
+    format: flags.Format = "text",
     events: Annotated[
         bool, typer.Option("--events", help="Show the conversation too: replies, tools, checks.")
     ] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,11 +19,12 @@ app = typer.Typer(help="Worktrees: what runs work in, and what they left.")
 Folder = Annotated[
     Path | None, typer.Option("--path", help="Where they lie; default: the setting worktree.path.", metavar="DIR")
 ]
-Format = Annotated[Literal["text", "json"], typer.Option("--format", "-f", help="text for people, json for programs.")]
 
 
 @app.command("list")
-def list_(format: Format = "text", path: Folder = None, repo: flags.Repo = None, config: flags.Config = None) -> None:
+def list_(
+    format: flags.Format = "text", path: Folder = None, repo: flags.Repo = None, config: flags.Config = None
+) -> None:
     """List the worktrees on this machine: live, kept, or left over by a run that died."""
     from miyabi_cli.workspace.leftovers import list_worktrees
 
@@ -35,7 +36,7 @@ def clean(
     runs: Annotated[list[str] | None, typer.Argument(help="Only those of these runs.", metavar="RUN")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Kept ones too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-    format: Format = "text",
+    format: flags.Format = "text",
     path: Folder = None,
     repo: flags.Repo = None,
     config: flags.Config = None,

@@ -13,8 +13,7 @@ from miyabi_cli.llm.calling import call_function, generate, last_reply
 from miyabi_cli.llm.engines import Engine, ensure_engine
 from miyabi_cli.llm.models import find_model
 from miyabi_cli.llm.openai import ChatCompletions
-from miyabi_cli.llm.profiles import Profile, profile_of
-from miyabi_cli.llm.provider import Capabilities
+from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.retry import Retries
 from miyabi_cli.messages import SERVERS_CHOICE, Delta, Function, LLMRequest, LLMResponse, Message, Reply, Sampling
 

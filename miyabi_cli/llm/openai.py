@@ -15,8 +15,7 @@ from miyabi_cli.llm.collecting import ReplyCollector
 from miyabi_cli.llm.encoding import encode_json, encode_request
 from miyabi_cli.llm.failures import connection_error, refusal, server_message
 from miyabi_cli.llm.http import open_client
-from miyabi_cli.llm.profiles import Profile, profile_of
-from miyabi_cli.llm.provider import Capabilities
+from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.retry import Retries, stream_again
 from miyabi_cli.llm.sse import read_events
 from miyabi_cli.messages import (

@@ -9,10 +9,21 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from miyabi_cli.llm.provider import Capabilities
-
 Editing = Literal["apply_patch", "rewrite"]
 Strategy = Literal["rewrite", "infill", "anew"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the model can do behind its server.
+
+    `tools`: it emits native tool calls. `schema`: the server holds a reply to a JSON Schema.
+    A model with neither is asked for its action in plain text. `infill`: it fills in the middle of a text.
+    """
+
+    tools: bool
+    schema: bool
+    infill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +40,7 @@ class Profile:
 
     pattern: str
     window: int = 131_072
-    capabilities: Capabilities = Capabilities(tools=True, schema=True)  # noqa: RUF009 - frozen
+    capabilities: Capabilities = Capabilities(tools=True, schema=True)
     editing: Editing = "apply_patch"
     temperature: float | None = None
     top_p: float | None = None

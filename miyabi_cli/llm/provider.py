@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from miyabi_cli.llm.profiles import Capabilities, Profile
 from miyabi_cli.messages import SERVERS_CHOICE, Delta, Function, LLMRequest, LLMResponse, Message, Reply, Sampling
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What the model can do behind its server.
-
-    `tools`: it emits native tool calls. `schema`: the server holds a reply to a JSON Schema.
-    A model with neither is asked for its action in plain text. `infill`: it fills in the middle of a text.
-    """
-
-    tools: bool
-    schema: bool
-    infill: bool = False
 
 
 class Provider(Protocol):
@@ -34,6 +21,11 @@ class Provider(Protocol):
     @property
     def max_tokens(self) -> int:
         """The model's window in tokens: prompt, thought and answer together."""
+        ...
+
+    @property
+    def profile(self) -> Profile:
+        """What is known of the model, and how it is best used."""
         ...
 
     @property

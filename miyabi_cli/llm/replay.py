@@ -9,8 +9,7 @@ from typing import Any
 
 from miyabi_cli.errors import BrokenReply, MachineError, ProviderError
 from miyabi_cli.llm.calling import call_function, generate, last_reply
-from miyabi_cli.llm.profiles import Profile, profile_of
-from miyabi_cli.llm.provider import Capabilities
+from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.messages import (
     SERVERS_CHOICE,
     Delta,

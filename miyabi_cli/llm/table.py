@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from miyabi_cli.errors import MachineError, ProviderUnreachable, SettingsError
-from miyabi_cli.llm.provider import Capabilities
+from miyabi_cli.llm.profiles import Capabilities
 
 if TYPE_CHECKING:
     from miyabi_cli.llm.provider import Provider

@@ -17,6 +17,7 @@ from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits, Outcome
 from miyabi_cli.workspace.sandbox import Sandbox, open_sandbox
+from tests.support.trees import write_tree
 
 CANARY = "canary-71c0ffee"
 
@@ -34,9 +35,7 @@ def git(folder: Path, *arguments: str) -> str:
 def make_repository(folder: Path, files: Mapping[str, str]) -> Path:
     """Make a git repository with one commit."""
     folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
+    write_tree(folder, files)
     git(folder, "init", "-q")
     git(folder, "add", ".")
     git(folder, "commit", "-q", "-m", "start")
