@@ -10,9 +10,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -168,7 +168,8 @@ def test_every_error_has_an_exit_code_and_a_kind_of_its_own() -> None:
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     drawn = re.findall(r"^([ │├└─]*)(\w+)(?:  |$)", errors.__doc__ or "", re.MULTILINE)
-    classes = {kind.__name__: kind for kind in [MiyabiError, *all_errors()] if kind.__module__ == errors.__name__}
+    every: list[type[MiyabiError]] = [MiyabiError, *all_errors()]
+    classes = {kind.__name__: kind for kind in every if kind.__module__ == errors.__name__}
     above: list[str] = []
     for lead, name in [(lead, name) for lead, name in drawn if name in classes]:
         depth = len(lead) // 4 - 1
@@ -177,19 +178,33 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     assert not classes
 
 
-def test_an_event_s_fields_are_those_of_its_schema() -> None:
-    branches = {branch["properties"]["type"]["const"]: branch for branch in schema("event")["oneOf"]}
-    lasting = [event for event in get_args(events.Event) if event not in events.TRANSIENT]
-    for event in lasting:
-        branch = branches.pop(event.type)
-        named = {"type", "time", "run_id", *(field.name for field in fields(event))}
-        assert named == set(branch["properties"]) == set(branch["required"])
+def assert_same_shape(kind: type[Any], branch: dict[str, Any], whole: dict[str, Any], *more: str) -> None:
+    """Hold a record's fields, and those of the records and choices in it, against its branch of a schema."""
+    named = {*more, *(field.name for field in fields(kind))}
+    assert named == set(branch["properties"]) == set(branch["required"]), kind
+    for name, hint in get_type_hints(kind).items():
+        inner = branch["properties"][name]
+        inner = inner.get("items", inner)
+        if inner.get("$ref", "").startswith("#"):
+            inner = whole["$defs"][inner["$ref"].rpartition("/")[2]]
+        for part in (hint, *get_args(hint)):
+            if is_dataclass(part):
+                assert_same_shape(cast(type[Any], part), inner, whole)
+            elif get_origin(part) is Literal:
+                assert {*get_args(part)} == {*inner["enum"]} - {None}, name
+
+
+def test_an_event_has_the_shape_of_its_schema() -> None:
+    whole = schema("event")
+    branches = {branch["properties"]["type"]["const"]: branch for branch in whole["oneOf"]}
+    for event in get_args(events.Event):
+        if event not in events.TRANSIENT:
+            assert_same_shape(event, branches.pop(event.type), whole, "type", "time", "run_id")
     assert set(branches) == {"error"}  # the last line of a run that ended by one
 
 
-def test_the_result_s_fields_are_those_of_its_schema() -> None:
-    named = {"version", *(field.name for field in fields(CodegenResult))}
-    assert named == set(schema("codegen")["properties"]) == set(schema("codegen")["required"])
+def test_the_result_has_the_shape_of_its_schema() -> None:
+    assert_same_shape(CodegenResult, schema("codegen"), schema("codegen"), "version")
 
 
 def test_every_provider_can_be_named_and_opened() -> None:

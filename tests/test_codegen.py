@@ -121,7 +121,7 @@ def test_apply_changes_the_working_tree_and_makes_no_branch(repository: Path, mi
     assert "return a + b" in (repository / "calc.py").read_text()
 
 
-def test_apply_refuses_a_conflict_and_changes_nothing(repository: Path, miyabi: Miyabi, git: Git) -> None:
+def test_apply_refuses_a_conflict_and_keeps_the_patch(repository: Path, miyabi: Miyabi, home: Path) -> None:
     mine = (repository / "calc.py").read_text().replace("a - b", "a - b - 0")
     (repository / "calc.py").write_text(mine)
     with chat_server(*FIXING) as server:
@@ -129,6 +129,8 @@ def test_apply_refuses_a_conflict_and_changes_nothing(repository: Path, miyabi: 
     assert ran.code == 4
     assert "error: the patch does not fit your files" in ran.stderr
     assert (repository / "calc.py").read_text() == mine
+    (kept,) = (home / "data/runs").glob("*/patch.diff")
+    assert "+    return a + b" in kept.read_text()
 
 
 def test_apply_leaves_the_tree_alone_where_it_is_not_verified(repository: Path, miyabi: Miyabi, git: Git) -> None:
@@ -216,6 +218,14 @@ def test_a_limit_with_a_verified_patch_in_hand_is_verified(repository: Path, miy
     with chat_server(call("apply_patch", {"patch": FIX})) as server:
         ran = miyabi("codegen", TASK, *model(server), "--max-steps", "1", "--format", "json", cwd=repository)
     assert (ran.code, result_of(ran)["status"]) == (0, "verified")
+
+
+def test_a_cost_that_is_not_known_is_said_where_a_cap_was_named(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--max-cost", "0.5", "--format", "json", cwd=repository)
+    result = result_of(ran)
+    assert [warning["kind"] for warning in result["warnings"]] == ["cost"]
+    assert result["usage"]["cost_usd"] is None
 
 
 def test_the_time_limit_ends_a_tool_that_hangs(repository: Path, miyabi: Miyabi) -> None:

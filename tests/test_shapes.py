@@ -102,6 +102,7 @@ def test_a_base_a_branch_and_a_folder_that_are_not_there(repository: Path, miyab
     assert miyabi("codegen", "x", *flags, "-C", "/nowhere").code == 4
     with chat_server(*FIXING) as server:
         taken = miyabi("codegen", TASK, *model(server), "--branch", "main", cwd=repository)
+        assert server.requests == []
     assert taken.code == 4
     assert "the branch main exists already" in taken.stderr
 

@@ -86,6 +86,18 @@ def test_where_all_attempts_fail_the_best_one_is_kept_as_unverified(repository: 
     assert result["branch"]
 
 
+def test_a_feature_is_asked_for_where_nothing_fails(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    (repository / "calc.py").write_text((repository / "calc.py").read_text().replace("a - b", "a + b"))
+    git("commit", "-qam", "mended", cwd=repository)
+    half = "```python\nimport math\n\n\ndef half(a):\n    return math.floor(a / 2)\n```"
+    ran = play(miyabi, repository, half, task="Add a function half to calc.py that rounds down")
+    result = result_of(ran)
+    assert (result["status"], result["files_modified"]) == ("verified", ["calc.py"])
+    assert git("show", f"{result['branch']}:calc.py", cwd=repository).endswith("return math.floor(a / 2)")
+    (opened,) = [event for event in events(miyabi) if event["type"] == "conversation_opened"]
+    assert "functions that change or are new" in opened["messages"][0]["content"]
+
+
 def test_prose_is_answered_once_with_what_is_wrong(repository: Path, miyabi: Miyabi) -> None:
     ran = play(miyabi, repository, SAME_LINE, "I can not do that.", fenced("return a + b"))
     assert result_of(ran)["status"] == "verified"

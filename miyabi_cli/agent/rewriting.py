@@ -130,9 +130,11 @@ class Rewriter:
 def rewriting_prompt(task: str, excerpts: Sequence[Excerpt], failures: str) -> str:
     """Return the one message of a rewriting conversation: the code first, so that a cached prefix serves each try."""
     shown = "\n\n".join(_shown(excerpt.path, excerpt.text) for excerpt in excerpts)
-    names = [name for excerpt in excerpts for name in excerpt.names]
+    names = [name for excerpt in excerpts for name in excerpt.likeliest]
     what = f"function `{names[0]}`" if len(names) == 1 else "function that is to be changed"
     ask = f"Fix the bug. Reply with only the whole corrected {what} in one ```python block."
+    if not failures.strip():
+        ask = "Do that. Reply with only the whole functions that change or are new, in one ```python block."
     return _joined(task, shown, failures, ask)
 
 

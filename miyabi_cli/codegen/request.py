@@ -19,7 +19,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class CodegenRequest:
-    """One run. `attempts` None: as many as the model's profile says. `folder`: where the user stands."""
+    """One run. `attempts` None: as many as the model's profile says. `folder`: where the user stands.
+
+    `cost_capped`: the user named a cap for this run, and has to hear where it can't be held.
+    """
 
     task: str
     base: str = "HEAD"
@@ -30,6 +33,7 @@ class CodegenRequest:
     jobs: int = 1
     delivery: Delivery = field(default_factory=Delivery)
     keep_worktree: bool = False
+    cost_capped: bool = False
     folder: Path = field(default_factory=Path)
 
     def options(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from miyabi_cli import __version__
@@ -25,6 +25,7 @@ from miyabi_cli.messages import Effort, Sampling
 from miyabi_cli.settings.schema import Settings
 from miyabi_cli.workspace.check_records import Check
 from miyabi_cli.workspace.checks import plan_checks
+from miyabi_cli.workspace.delivery import check_branch
 from miyabi_cli.workspace.repository import Repository, resolve, uncommitted
 from miyabi_cli.workspace.sandbox import Sandbox
 from miyabi_cli.workspace.snapshots import snapshot_uncommitted
@@ -32,6 +33,7 @@ from miyabi_cli.workspace.staging import tree_of
 from miyabi_cli.workspace.workspaces import Workspace, open_workspace
 
 DEFAULT_EFFORT: Effort = "high"
+FREE = ("embedded", "replay")
 THOUGHT_TOKENS: dict[Effort, int] = {"low": 2_048, "medium": 8_192, "high": 16_384}
 
 
@@ -46,10 +48,12 @@ class Means:
     environ: Mapping[str, str]
 
 
-async def run_codegen(request: CodegenRequest, means: Means, *, run_id: str, emit: Emit) -> CodegenResult:
+async def run_codegen(
+    request: CodegenRequest, means: Means, *, run_id: str, emit: Emit, keep: Callable[[bytes], None]
+) -> CodegenResult:
     """Do one task; tell `emit` all that happens. The repository gets what was asked for, and nothing before the end.
 
-    Raises MiyabiError where provider, repository, sandbox or machine fail; every other end is a result.
+    `keep` is given the patch before it is delivered, so that it is not lost where that fails. Raises MiyabiError where provider, repository, sandbox or machine fail; every other end is a result.
     """
     started = time.monotonic()
     voice = Voice(emit)
@@ -58,6 +62,8 @@ async def run_codegen(request: CodegenRequest, means: Means, *, run_id: str, emi
         plan = await open_plan(request, means, workspace, voice)
         attempts = await _attempts(plan, request)
         best = min(attempts, key=_rank)
+        if best.staged:
+            keep(best.staged.patch)
         result = await deliver(plan, request, best)
         return replace(
             result,
@@ -76,6 +82,8 @@ async def open_plan(request: CodegenRequest, means: Means, workspace: Workspace,
     settings, repository, provider = means.settings, means.repository, means.provider
     profile = provider.profile
     effort = settings.llm.default_reasoning_effort or DEFAULT_EFFORT
+    if request.delivery.branch:
+        await asyncio.to_thread(check_branch, repository, request.delivery.branch)
     base = await asyncio.to_thread(_base, request, repository, workspace, voice)
     _tell_start(request, means, voice, base, effort if profile.thinks else None)
     plan = Plan(
@@ -144,6 +152,8 @@ def _tell_start(request: CodegenRequest, means: Means, voice: Voice, base: str, 
             request.options(),
         )
     )
+    if request.cost_capped and provider.name not in FREE:
+        voice.warn("cost", f"the price of {provider.model_name} is not known, so --max-cost can't be held")
     for warning in sandbox.warnings:
         voice.warn("sandbox", warning)
 

@@ -35,15 +35,18 @@ CHARACTERS_PER_TOKEN = 3
 class Worker(Protocol):
     """An agent at work: `turn` until it stops by itself, `tell` it more, look at how it ended.
 
-    `messages`: the conversation so far, () where there is none. `rounds`: how often it is worth telling it what fails with its work.
+    `messages`: the conversation so far, () where there is none. `rounds`: how often it is worth telling it what fails
+    with its work.
     """
 
-    messages: Sequence[Message]
     steps: int
     rounds: int
     ending: Ending
     reason: str
     answer: str
+
+    @property
+    def messages(self) -> Sequence[Message]: ...
 
     def turn(self) -> AsyncGenerator[Event, None]: ...
 

@@ -105,6 +105,7 @@ def codegen(
         jobs=jobs,
         delivery=_delivery(branch, apply, patch, format),
         keep_worktree=keep_worktree,
+        cost_capped=max_cost is not None,
         folder=repo or Path(),
     )
     chosen = {
@@ -163,9 +164,11 @@ async def _run(
                     report.event(data)
                 progress.show(event)
 
-            result = await run_codegen(request, means, run_id=run_id, emit=emit)
+            def keep(patch: bytes) -> None:
+                log.keep(PATCH, patch)
+
+            result = await run_codegen(request, means, run_id=run_id, emit=emit, keep=keep)
             data = result.data()
-            log.keep(PATCH, result.patch_bytes)
             log.keep(RESULT, json.dumps(data, indent=2).encode())
             emit(RunEnded(data))
             progress.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from miyabi_cli.errors import RepositoryError
-from miyabi_cli.workspace.git import Git, joined_lines
+from miyabi_cli.workspace.git import Git, git_failure, joined_lines
 
 LINK, SUBMODULE, ABSENT = "120000", "160000", "000000"  # modes of git's tree entries
+
+_OBJECTION = re.compile(r"^error: object [0-9a-f]+: (.+)$", re.MULTILINE)  # fsck's, before index-pack's own word
 
 ChangeStatus = Literal["created", "modified", "deleted"]
 
@@ -83,8 +86,15 @@ def edit_tree(git: Git, tree: str, entries: Sequence[Entry]) -> str:
 
 def import_pack(git: Git, pack: bytes, limit: int) -> None:
     """Store a pack's objects after checking each and all that they refer to; raises RepositoryError for a bad one."""
-    if pack_count(pack):
-        git.run("index-pack", "--strict", "--stdin", f"--max-input-size={limit}", input=pack)
+    if not pack_count(pack):
+        return
+    answer = git.ask("index-pack", "--strict", "--stdin", f"--max-input-size={limit}", input=pack)
+    if answer.exit_code == 0:
+        return
+    if objection := _OBJECTION.search(answer.error):
+        hint = "a file such as .gitmodules, or a file's name, is one that git takes for an attack"
+        raise RepositoryError(f"git refuses the change: {objection[1]}", hint=hint)
+    raise git_failure("index-pack", answer)
 
 
 def pack_count(pack: bytes) -> int:
