@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from miyabi_cli.errors import SandboxError
-from miyabi_cli.workspace.check_records import Check, CheckRun, TestStatus
-from miyabi_cli.workspace.checks import TestsDelta, compare_runs, plan_checks, run_checks
+from miyabi_cli.workspace.check_records import Check, CheckRun, TestsDelta, TestStatus
+from miyabi_cli.workspace.checks import compare_runs, plan_checks, run_checks
 from miyabi_cli.workspace.digest import failure_digest
 from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.sandbox import Sandbox, open_sandbox

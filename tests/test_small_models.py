@@ -67,7 +67,7 @@ def test_lines_are_left_out_one_by_one_until_the_checks_pass(repository: Path, m
 
 def test_then_the_function_is_written_anew_without_the_old_body(repository: Path, miyabi: Miyabi) -> None:
     copy = fenced("return a - b")
-    ran = play(miyabi, repository, SAME_LINE, copy, copy, fenced("return b + a"))
+    ran = play(miyabi, repository, SAME_LINE, copy, fenced("return b + a"))
     assert ran.code == 0, ran.stderr
     assert [attempt["status"] for attempt in result_of(ran)["attempts"]] == ["failed", "failed", "verified"]
     heads = [event["messages"] for event in events(miyabi) if event["type"] == "conversation_opened"]
@@ -96,6 +96,18 @@ def test_a_feature_is_asked_for_where_nothing_fails(repository: Path, miyabi: Mi
     assert git("show", f"{result['branch']}:calc.py", cwd=repository).endswith("return math.floor(a / 2)")
     (opened,) = [event for event in events(miyabi) if event["type"] == "conversation_opened"]
     assert "functions that change or are new" in opened["messages"][0]["content"]
+
+
+def test_the_code_goes_to_the_file_that_has_its_function(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    (repository / "other.py").write_text("def triple(a):\n    return a * 4\n")
+    (repository / "test_other.py").write_text(
+        "from other import triple\n\n\ndef test_it():\n    assert triple(1) == 3\n"
+    )
+    git("add", ".", cwd=repository)
+    git("commit", "-qm", "another", cwd=repository)
+    right = "```python\ndef triple(a):\n    return a * 3\n```"
+    ran = play(miyabi, repository, SAME_LINE, "return a * 4", right)
+    assert result_of(ran)["files_modified"] == ["other.py"]
 
 
 def test_prose_is_answered_once_with_what_is_wrong(repository: Path, miyabi: Miyabi) -> None:

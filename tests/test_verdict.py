@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miyabi_cli.codegen.result import CheckReport, TestsReport
+from miyabi_cli.codegen.result import CheckReport
 from miyabi_cli.codegen.verdict import Verdict, asked_tests, count_tests_added, judge, needs_base_rerun
-from miyabi_cli.workspace.check_records import Check, CheckRun, CheckStatus, TestStatus
+from miyabi_cli.workspace.check_records import Check, CheckRun, CheckStatus, TestsDelta, TestStatus
 
 FOUND = Check("pytest", "pytest -q")
 ASKED = Check("asked", "make test", requested=True)
@@ -30,7 +30,7 @@ def test_a_fixed_test_is_verified() -> None:
     verdict = verdict_of(run(FOUND, "fail", a="fail", b="pass"), run(FOUND, "pass", a="pass", b="pass"))
     assert verdict == Verdict(
         status="verified",
-        checks=(CheckReport("pytest", "pytest -q", "fail", "pass", 1.234, TestsReport(fixed=("a",))),),
+        checks=(CheckReport("pytest", "pytest -q", "fail", "pass", 1.234, TestsDelta(fixed=("a",))),),
         fully_passing=True,
     )
 
@@ -69,7 +69,7 @@ def test_a_broken_a_skipped_and_a_missing_test_are_named() -> None:
     after = run(FOUND, "fail", a="fail", b="skip", d="pass", e="pass")
     verdict = verdict_of(before, after)
     assert verdict.reasons == ("pytest breaks a, b, c",)
-    assert verdict.checks[0].tests == TestsReport(fixed=("e",), broken=("a", "b", "c"))
+    assert verdict.checks[0].tests == TestsDelta(fixed=("e",), broken=("a", "b", "c"))
 
 
 @pytest.mark.parametrize("now", [{"b": "pass"}, {"a::t": "skip", "b": "pass"}], ids=["gone", "skipped"])
@@ -113,7 +113,7 @@ def test_a_check_may_go_on_failing_with_a_remark() -> None:
     verdict = verdict_of(before, run(FOUND, "fail", a="pass", b="fail", c="fail"))
     assert (verdict.status, verdict.fully_passing) == ("verified", False)
     assert verdict.remarks == ("pytest still fails in b, c, new of them c",)
-    assert verdict.checks[0].tests == TestsReport(still_failing=("b",))
+    assert verdict.checks[0].tests == TestsDelta(still_failing=("b",))
 
 
 def test_a_requested_check_may_not() -> None:

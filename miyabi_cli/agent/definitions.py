@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from miyabi_cli.workspace.indentation import indent_of
+
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -79,7 +81,7 @@ def trimmed_code(code: str) -> str:
     Raises CodeRefused where there is none with a definition or a statement in it.
     """
     lines = code.strip("\n").split("\n")
-    margin = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+    margin = indent_of(lines[0])
     lines = [line.removeprefix(margin) for line in lines]
     for end in range(len(lines), 0, -1):
         text = "\n".join(lines[:end])
@@ -163,7 +165,7 @@ def without_body(source: str) -> str:
     offset = body_offset(source)
     lines = source.split("\n")
     first = lines[offset] if offset < len(lines) else ""
-    return "\n".join([*lines[:offset], first[: len(first) - len(first.lstrip())] + "..."])
+    return "\n".join([*lines[:offset], indent_of(first) + "..."])
 
 
 def _docstring_lines(source: str) -> tuple[int, int]:
@@ -191,7 +193,7 @@ def _function_of(source: str) -> FunctionNode:
 def _indented(text: str, indent: int) -> str:
     """Move a function to another depth; one that is there already keeps each byte, also in strings of many lines."""
     first = text.split("\n", 1)[0]
-    margin = first[: len(first) - len(first.lstrip())]
+    margin = indent_of(first)
     if len(margin) == indent:
         return text
     lines = (line.removeprefix(margin) for line in text.split("\n"))

@@ -19,6 +19,7 @@ from miyabi_cli.agent.loop import Ending
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import Message, Reply, ToolCall
+from miyabi_cli.workspace.indentation import indent_of
 from miyabi_cli.workspace.paths import Root
 
 INFILL = "infill"
@@ -90,7 +91,7 @@ class Infiller:
     async def _fill(self, gap: _Gap) -> Reply:
         lines = self._sources[gap.path].split("\n")
         line = lines[gap.number]
-        indent = line[: len(line) - len(line.lstrip())]
+        indent = indent_of(line)
         notes = "".join(f"# {note}\n" for note in self.failures.splitlines())
         prefix = notes + "\n".join([*lines[gap.first : gap.number], indent])
         suffix = "\n" + "\n".join(lines[gap.number + 1 : gap.last]) + "\n"
@@ -102,7 +103,7 @@ class Infiller:
         """Return the file with the line filled in; None where it is not Python or was there before."""
         lines = self._sources[gap.path].split("\n")
         old = lines[gap.number]
-        lines[gap.number] = old[: len(old) - len(old.lstrip())] + text.split("\n")[0].strip()
+        lines[gap.number] = indent_of(old) + text.split("\n")[0].strip()
         program = "\n".join(lines)
         try:
             meaning = ast.dump(ast.parse(program))

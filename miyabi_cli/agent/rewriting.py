@@ -25,8 +25,10 @@ from miyabi_cli.messages import SERVERS_CHOICE, Message, Reply, Sampling, ToolCa
 from miyabi_cli.workspace.paths import Root
 
 REWRITE = "rewrite"
+SAME = "the code is the same as before"
 STOP = ("\n```\n",)
 BAD_REPLIES_ENDED = 2
+DEFINED = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
 FENCE = re.compile(r"```[\w+.-]*[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 
 
@@ -79,7 +81,8 @@ class Rewriter:
                 self.ending, self.answer = "answered", ended.output
                 return
             self._bad_replies += 1
-            if self._bad_replies >= BAD_REPLIES_ENDED:
+            # A model that copies the code copies it again when it is told so: measured.
+            if ended.output == SAME or self._bad_replies >= BAD_REPLIES_ENDED:
                 self.ending, self.reason = "stuck", ended.output
                 return
             for event in self.tell(
@@ -102,14 +105,20 @@ class Rewriter:
         """Put the longest usable code into the file it belongs to; return the files that changed."""
         problem: CodeRefused | None = None
         for code in sorted(fences, key=lambda fence: -len(fence)):
-            for excerpt in self.excerpts:
-                try:
-                    if self._replace(excerpt, code):
-                        return (excerpt.path,)
-                    problem = CodeRefused("the code is the same as before")
-                except CodeRefused as error:
-                    problem = problem or error
+            excerpt = self._excerpt_for(code)
+            try:
+                if self._replace(excerpt, code):
+                    return (excerpt.path,)
+                problem = CodeRefused(SAME)
+            except CodeRefused as error:
+                problem = problem or error
         raise problem or CodeRefused("there is no code in the reply")
+
+    def _excerpt_for(self, code: str) -> Excerpt:
+        """Return the excerpt that holds a function which the code defines; the likeliest one for what is new."""
+        defined = set(DEFINED.findall(code))
+        holding = (one for one in self.excerpts if defined & {name.split(".")[-1] for name in one.names})
+        return next(holding, self.excerpts[0])
 
     def _replace(self, excerpt: Excerpt, code: str) -> bool:
         """Rewrite one file; say whether it is another now."""

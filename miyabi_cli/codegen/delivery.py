@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from miyabi_cli.codegen.attempts import Attempt
 from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.request import CodegenRequest
-from miyabi_cli.codegen.result import CheckReport, CodegenResult, Status, TestsReport
+from miyabi_cli.codegen.result import CheckReport, CodegenResult, Status
 from miyabi_cli.workspace.check_records import CheckRun
 from miyabi_cli.workspace.delivery import apply_to_working_tree, commit_on_branch, unique_branch
 from miyabi_cli.workspace.repository import identity
@@ -99,6 +99,4 @@ def _paths(staged: Staged | None, status: str) -> tuple[str, ...]:
 
 def _base_reports(runs: Sequence[CheckRun]) -> tuple[CheckReport, ...]:
     """Return the base's results alone, where there is no patch to run the checks on."""
-    return tuple(
-        CheckReport(run.name, run.command, run.status, run.status, round(run.seconds, 3), TestsReport()) for run in runs
-    )
+    return tuple(CheckReport(run.name, run.command, run.status, run.status, round(run.seconds, 3)) for run in runs)

@@ -8,18 +8,10 @@ from typing import Any, Literal
 
 from miyabi_cli.events import WarningRaised
 from miyabi_cli.messages import Usage
+from miyabi_cli.workspace.check_records import TestsDelta
 
 Status = Literal["verified", "unverified", "failed", "limit"]
 RESULT_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class TestsReport:
-    __test__ = False
-
-    fixed: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
-    still_failing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +23,7 @@ class CheckReport:
     before: str
     after: str
     seconds: float
-    tests: TestsReport = field(default_factory=TestsReport)
+    tests: TestsDelta = field(default_factory=TestsDelta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,7 @@ async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
     wanted = request.tries(plan.profile)
     numbers = iter(range(1, wanted + 1))
     ended: list[Attempt] = []
+    failure: Exception | None = None
 
     async def work() -> None:
         for number in numbers:
@@ -197,9 +198,11 @@ async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
     except* _Found:
         pass
     except* Exception as failed:
-        # What fails in another attempt does not matter any more once one is good enough.
-        if not any(_is_enough(plan, request, attempt) for attempt in ended):
-            raise failed.exceptions[0] from None
+        failure = failed.exceptions[0]
+    # What fails in another attempt does not matter any more once one is good enough. It is raised only here, since
+    # Python before 3.11.4 wraps what is raised in `except*` in a group.
+    if failure and not any(_is_enough(plan, request, attempt) for attempt in ended):
+        raise failure
     return sorted(ended, key=lambda attempt: attempt.number)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from miyabi_cli.codegen.result import CheckReport, TestsReport
-from miyabi_cli.workspace.check_records import Check, CheckRun
-from miyabi_cli.workspace.checks import TestsDelta, compare_runs
+from miyabi_cli.codegen.result import CheckReport
+from miyabi_cli.workspace.check_records import Check, CheckRun, TestsDelta
+from miyabi_cli.workspace.checks import compare_runs
 from miyabi_cli.workspace.toolchains import touches_tests
 
 _NAMED = 3  # tests that a reason names
@@ -199,7 +199,7 @@ def _got_rid_of(before: Sequence[CheckRun], after: Sequence[CheckRun]) -> Iterat
 
 
 def _is_answered(test: str, run: CheckRun) -> bool:
-    """Tell whether a run says how a test ended; for a file or class that did not load, how any test in it did."""
+    """Say whether a run says how a test ended; for a file or class that did not load, how any test in it did."""
     place, _, own = test.rpartition("::")
     if not place or place.endswith("._FailedTest"):
         group = own
@@ -231,14 +231,13 @@ def _reports(checks: Sequence[Check], before: Sequence[CheckRun], after: Sequenc
 
 
 def _report(name: str, command: str, before: CheckRun | None, after: CheckRun | None) -> CheckReport:
-    delta = compare_runs(before, after) if after else TestsDelta()
     return CheckReport(
         name=name,
         command=command,
         before=before.status if before else "skip",
         after=after.status if after else "skip",
         seconds=round(after.seconds, 3) if after else 0.0,
-        tests=TestsReport(delta.fixed, delta.broken, delta.still_failing),
+        tests=compare_runs(before, after) if after else TestsDelta(),
     )
 
 

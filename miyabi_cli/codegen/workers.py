@@ -159,12 +159,12 @@ def _small(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Worker |
 
 
 def _strategy(plan: Plan, attempt: int, *, failing: bool) -> Strategy:
-    """Return what an attempt does: the profile's strategies in turn, without infilling where nothing fails yet."""
-    possible = [
-        strategy
-        for strategy in plan.profile.strategies
-        if strategy != "infill" or (failing and plan.provider.capabilities.infill)
-    ]
+    """Return what an attempt does: the profile's strategies in turn; where nothing fails, nothing says which line is
+    wrong or what a function that is written anew has to do.
+    """
+    if not failing:
+        return "rewrite"
+    possible = [one for one in plan.profile.strategies if one != "infill" or plan.provider.capabilities.infill]
     return possible[(attempt - 1) % len(possible)]
 
 

@@ -203,7 +203,7 @@ class _Status:
         return self._number(rb'"child-pid": ?(\d+)')
 
     def has_run(self) -> bool:
-        """Tell whether the command was started and has ended."""
+        """Say whether the command was started and has ended."""
         return self._number(rb'"exit-code": ?(\d+)') is not None
 
     def _number(self, pattern: bytes) -> int | None:
@@ -272,7 +272,7 @@ def _writable_folders(place: Place) -> tuple[Path, ...]:
 
 
 def _is_of_root(path: Path) -> bool:
-    """Tell whether only root can change a file or folder."""
+    """Say whether only root can change a file or folder."""
     try:
         status = path.stat()
     except OSError:
@@ -281,6 +281,6 @@ def _is_of_root(path: Path) -> bool:
 
 
 def _counts_by_namespace(release: str) -> bool:
-    """Tell whether the limit of processes counts a user namespace's own (Linux 5.14); before, all of the user's."""
+    """Say whether the limit of processes counts a user namespace's own (Linux 5.14); before, all of the user's."""
     version = re.match(r"(\d+)\.(\d+)", release)
     return version is not None and (int(version[1]), int(version[2])) >= (5, 14)

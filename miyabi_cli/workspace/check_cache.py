@@ -14,8 +14,9 @@ from typing import Any
 from miyabi_cli import __version__
 from miyabi_cli.errors import MachineError
 from miyabi_cli.places import write_whole
-from miyabi_cli.workspace.check_records import Check, CheckRun, TestFailure, read_regular
+from miyabi_cli.workspace.check_records import Check, CheckRun, TestFailure
 from miyabi_cli.workspace.interpreters import find_interpreters
+from miyabi_cli.workspace.regular_files import read_regular
 
 _VERSION = 1
 _MAXIMUM_AGE = 30 * 24 * 3600.0  # seconds

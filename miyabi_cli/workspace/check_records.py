@@ -1,13 +1,13 @@
-"""What a check is and what a run of it gave: plain frozen data, no imports of the project."""
+"""What a check is and what a run of it gave: plain frozen data."""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from miyabi_cli.workspace.regular_files import read_regular
 
 TestStatus = Literal["pass", "fail", "skip"]
 CheckStatus = Literal["pass", "fail", "skip"]
@@ -75,6 +75,17 @@ class CheckRun:
 
 
 @dataclass(frozen=True, slots=True)
+class TestsDelta:
+    """What a change did to tests that were there before it, by name."""
+
+    __test__ = False
+
+    fixed: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    still_failing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CheckPlan:
     """The checks of a tree, and one line for each thing that they leave out."""
 
@@ -98,21 +109,3 @@ class Survey:
     def text(self, path: str, limit: int = 1_000_000) -> str:
         """Return a file's text, or "" where it is absent, not a regular file or over `limit` bytes."""
         return (read_regular(self.tree / path, limit) or b"").decode(errors="replace")
-
-
-def read_regular(path: Path, limit: int) -> bytes | None:
-    """Return the bytes of a regular file of at most `limit` bytes, else None; a link or a FIFO is never followed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    return data if len(data) <= limit else None

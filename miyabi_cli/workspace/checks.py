@@ -6,7 +6,7 @@ import asyncio
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from miyabi_cli.workspace.check_records import (
@@ -16,11 +16,12 @@ from miyabi_cli.workspace.check_records import (
     CheckStatus,
     TestFailure,
     TestReport,
-    read_regular,
+    TestsDelta,
 )
 from miyabi_cli.workspace.junit import MAXIMUM_BYTES, merge_reports, read_junit, suite_times
 from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits, Outcome
+from miyabi_cli.workspace.regular_files import read_regular
 from miyabi_cli.workspace.sandbox import Sandbox
 from miyabi_cli.workspace.toolchains import TOOLCHAINS, recognised_toolchains, survey
 from miyabi_cli.workspace.unittest_output import count_tests_run
@@ -33,17 +34,6 @@ _NOT_FOUND = (126, 127)
 _NO_TESTS = 5  # pytest, and unittest since Python 3.12
 _NO_MODULE = re.compile(r"\S*python[\d.]*: No module named .+")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-
-
-@dataclass(frozen=True, slots=True)
-class TestsDelta:
-    """What a change did to tests that were there before it, by name."""
-
-    __test__ = False
-
-    fixed: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
-    still_failing: tuple[str, ...] = ()
 
 
 def plan_checks(
@@ -161,7 +151,7 @@ def _read_report(folder: Path, path: Path) -> TestReport:
 
 
 def _was_overwritten(folder: Path, path: Path, data: bytes) -> bool:
-    """Tell whether two runs of pytest wrote one file, of which only the second is left.
+    """Say whether two runs of pytest wrote one file, of which only the second is left.
 
     The folder's time is that of the file's creation, at the end of the first run; the file's that of the last
     writing. A second run started after the one and lies whole between the two, while one run writes at once.
@@ -204,7 +194,7 @@ def _status(check: Check, outcome: Outcome, report: TestReport) -> CheckStatus:
 
 
 def _says_nothing(outcome: Outcome, report: TestReport) -> bool:
-    """Tell whether the check's tool is missing or had no test to run."""
+    """Say whether the check's tool is missing or had no test to run."""
     if outcome.exit_code in _NOT_FOUND:
         return True
     if report.tests:

@@ -107,7 +107,7 @@ def _is_own(frame: str) -> bool:
 
 
 def _is_finding(line: str) -> bool:
-    """Tell whether a line is a linter's or a compiler's finding: `path:line: text`, but for mypy's notes."""
+    """Say whether a line is a linter's or a compiler's finding: `path:line: text`, but for mypy's notes."""
     return bool(_FINDING.match(line)) and ": note: " not in line
 
 

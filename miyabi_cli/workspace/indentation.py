@@ -14,7 +14,7 @@ def reindenter(pairs: Iterable[tuple[str, str]]) -> Reindent:
     What is understood: no difference; the same white space before every line, more or less of it; or a constant ratio
     between indentations that are each of one kind (four spaces written for one tab). Anything else is not guessed.
     """
-    indents = {(_indent(written), _indent(found)) for written, found in pairs if written.strip()}
+    indents = {(indent_of(written), indent_of(found)) for written, found in pairs if written.strip()}
     if all(written == found for written, found in indents):
         return lambda line: line
     learned = _deeper(indents) or _shallower(indents) or _scaled(indents) or _unknown
@@ -24,12 +24,13 @@ def reindenter(pairs: Iterable[tuple[str, str]]) -> Reindent:
         if not line.strip():
             return line
         result = learned(line)
-        return None if result is None or (clean and _mixed(_indent(result))) else result
+        return None if result is None or (clean and _mixed(indent_of(result))) else result
 
     return reindent
 
 
-def _indent(line: str) -> str:
+def indent_of(line: str) -> str:
+    """Return the white space that a line begins with."""
     return line[: len(line) - len(line.lstrip())]
 
 
@@ -72,7 +73,7 @@ def _scaled(indents: set[tuple[str, str]]) -> Reindent | None:
     (unit,) = found_kind
 
     def scale(line: str) -> str | None:
-        indent = _indent(line)
+        indent = indent_of(line)
         width, rest = divmod(len(indent) * narrow, wide)
         return unit * width + line.lstrip() if not rest and set(indent) <= kind else None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from miyabi_cli.workspace.check_records import read_regular
+from miyabi_cli.workspace.regular_files import read_regular
 
 _VERSION = re.compile(r"python(3\.\d+t?)")
 
@@ -41,7 +41,7 @@ class Interpreter:
         return _site_folders(self.real)
 
     def has(self, module: str) -> bool:
-        """Tell whether a top-level third-party module is installed for it."""
+        """Say whether a top-level third-party module is installed for it."""
         return any((folder / module).is_dir() or (folder / f"{module}.py").is_file() for folder in self.site_folders)
 
     def fingerprint(self) -> str:

@@ -71,7 +71,7 @@ def stable_name(name: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether the text is well-formed XML with neither a DTD nor a nesting that no runner writes."""
+    """Say whether the text is well-formed XML with neither a DTD nor a nesting that no runner writes."""
     depth = 0
 
     def refuse(*_: object) -> None:

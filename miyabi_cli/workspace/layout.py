@@ -94,7 +94,7 @@ def _place_mounts(place: Place, dependencies: Sequence[tuple[str, Path]]) -> Ite
 
 
 def has_git(place: Place) -> bool:
-    """Tell whether the tree has a `.git` of its own, which is then shown read-only."""
+    """Say whether the tree has a `.git` of its own, which is then shown read-only."""
     return os.path.lexists(place.tree / ".git")
 
 

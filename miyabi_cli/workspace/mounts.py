@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from miyabi_cli.workspace.check_records import read_regular
 from miyabi_cli.workspace.private_paths import PrivatePaths, is_below
+from miyabi_cli.workspace.regular_files import read_regular
 
 # Where version managers and caches keep things: the variable that moves it, and the default below HOME.
 TOOL_FOLDERS = (
@@ -226,7 +226,7 @@ def _has_entries(folder: Path) -> bool:
 
 
 def _is_prefix(folder: Path) -> bool:
-    """Tell whether a folder of programs is part of an installation that is needed whole."""
+    """Say whether a folder of programs is part of an installation that is needed whole."""
     if folder.name == ".bin":
         return folder.parent.name == "node_modules"
     return folder.name in _BINARIES and any((folder.parent / sign).exists() for sign in _PREFIX_SIGNS)

@@ -37,7 +37,7 @@ class PrivatePaths:
         self._secret = {*map(Path, _SECRET), *(folder / name for folder in homes for name in _SECRET_IN_HOME)}
 
     def allows(self, path: Path) -> bool:
-        """Tell whether a path may be shown without the user's having named it."""
+        """Say whether a path may be shown without the user's having named it."""
         return path not in self._too_wide and not is_below(path, self._secret)
 
     def secrets_below(self, paths: Set[Path]) -> Iterator[Path]:
@@ -48,5 +48,5 @@ class PrivatePaths:
 
 
 def is_below(path: Path, folders: Set[Path]) -> bool:
-    """Tell whether a path is one of the folders or lies below one."""
+    """Say whether a path is one of the folders or lies below one."""
     return path in folders or not folders.isdisjoint(path.parents)

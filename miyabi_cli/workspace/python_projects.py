@@ -30,7 +30,7 @@ class Project:
     files: tuple[str, ...]
 
     def has(self, path: str) -> bool:
-        """Tell whether it has a file at a path relative to its folder."""
+        """Say whether it has a file at a path relative to its folder."""
         return path in self._paths
 
     @cached_property

@@ -123,17 +123,17 @@ def recognised_toolchains(files: Iterable[str]) -> tuple[Toolchain, ...]:
 
 
 def is_test_path(path: str) -> bool:
-    """Tell whether a path, relative to the tree, is a test or lies beside tests."""
+    """Say whether a path, relative to the tree, is a test or lies beside tests."""
     return any(_matches(path, chain.tests) for chain in TOOLCHAINS)
 
 
 def is_test_configuration(path: str) -> bool:
-    """Tell whether a path decides which tests run and how: conftest.py, pytest.ini, package.json, Makefile…"""
+    """Say whether a path decides which tests run and how: conftest.py, pytest.ini, package.json, Makefile…"""
     return _matches(path, _CONFIGURATION) or any(_matches(path, chain.configuration) for chain in TOOLCHAINS)
 
 
 def touches_tests(paths: Iterable[str]) -> bool:
-    """Tell whether any of the paths is a test or decides how tests run."""
+    """Say whether any of the paths is a test or decides how tests run."""
     return any(is_test_path(path) or is_test_configuration(path) for path in paths)
 
 

@@ -61,7 +61,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process is there and has not ended yet; False where there is no /proc."""
+    """Say whether a process is there and has not ended yet; False where there is no /proc."""
     return _stat_fields(pid)[:1] not in ([], [b"Z"], [b"X"])
 
 
