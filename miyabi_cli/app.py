@@ -36,7 +36,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("codegen")(codegen.codegen)
+app.command("codegen", epilog=codegen.EPILOG)(codegen.codegen)
 app.add_typer(model.app, name="model")
 app.add_typer(runs.app, name="runs")
 app.add_typer(worktrees.app, name="worktrees")

@@ -27,6 +27,8 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class WarningRaised:
+    """Something that the user should know; `path` is the file that it is about, "" where it is about none."""
+
     type = "warning"
     kind: str
     path: str

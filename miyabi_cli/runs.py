@@ -14,13 +14,14 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
-from miyabi_cli.errors import MachineError, UsageError
+from miyabi_cli.errors import MachineError, MiyabiError, UsageError
 from miyabi_cli.events import TRANSIENT, Event, RunEnded, ToolStarted, event_data
 from miyabi_cli.places import data_dir, write_whole
 
 EVENTS = "events.jsonl"
 RESULT = "result.json"
 PATCH = "patch.diff"
+ERROR = "error.json"
 SYNCED = (ToolStarted, RunEnded)
 
 
@@ -61,14 +62,40 @@ class RunLog:
         """Write a file of the run's directory whole, or leave the old one as it is."""
         write_whole(self.directory / name, content)
 
+    def fail(self, error: BaseException) -> None:
+        """Note what ended the run before it had a result; a run in which nothing happened leaves nothing."""
+        if not self._file.tell():
+            shutil.rmtree(self.directory, ignore_errors=True)
+            return
+        message = error.message if isinstance(error, MiyabiError) else str(error) or "interrupted"
+        with contextlib.suppress(MachineError):
+            self.keep(ERROR, json.dumps({"message": message}).encode())
+
     def close(self) -> None:
+        """End the log; it may be read at any time before."""
         with contextlib.suppress(OSError):  # what a full disk did not take has been told by `write`
             self._file.close()
 
 
+@contextlib.contextmanager
+def open_log(run_id: str) -> Iterator[RunLog]:
+    """Open a run's log until the block ends; an error that ends the block is noted in it."""
+    log = RunLog(run_id)
+    try:
+        yield log
+    except BaseException as error:
+        log.fail(error)
+        raise
+    finally:
+        log.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as it lies on the disk; `status` is "running or killed" where there is no result."""
+    """One run as it lies on the disk.
+
+    `status` without a result: "error" where `error` says what ended it, else "running or killed".
+    """
 
     run_id: str
     directory: Path
@@ -76,6 +103,7 @@ class Run:
     repository: str
     status: str
     result: dict[str, Any] | None
+    error: str | None = None
 
 
 def list_runs() -> list[Run]:
@@ -124,12 +152,21 @@ def remove_run(run: Run) -> None:
 
 def _load(directory: Path) -> Run:
     first = next((data for data in read_log(directory) if data.get("type") == "run_started"), {})
+    result = _object(directory / RESULT)
+    failure = _object(directory / ERROR)
+    error = str(failure.get("message", "")) if failure else None
+    status = str(result["status"]) if result and "status" in result else "error" if failure else "running or killed"
+    task, repository = str(first.get("task", "")), str(first.get("repository", ""))
+    return Run(directory.name, directory, task, repository, status, result, error)
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file; None where there is none."""
     try:
-        result = json.loads((directory / RESULT).read_bytes())
+        data = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        result = None
-    status = result["status"] if isinstance(result, dict) and "status" in result else "running or killed"
-    return Run(directory.name, directory, str(first.get("task", "")), str(first.get("repository", "")), status, result)
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def _now() -> str:

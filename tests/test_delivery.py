@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -35,6 +36,8 @@ def staged_with(workspace: Workspace, files: dict[str, str | bytes | None], base
         path = worktree.tree / name
         if content is None:
             path.unlink()
+            with contextlib.suppress(OSError):  # other files are in it
+                path.parent.rmdir()
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -240,8 +243,19 @@ def test_changes_that_overlap_are_a_conflict(project: Path, workspace: Workspace
         apply_to_working_tree(workspace.repository, staged.patch)
 
 
+TRADED: dict[str, str | bytes | None] = {"t/x": None, "t": "t\n", "u": None, "u/y": "y\n"}
+
+
+def test_files_and_folders_trade_places(project: Path, tmp_path: Path) -> None:
+    commit_files(project, {"t/x": "x\n", "u": "u\n"})
+    with open_workspace(open_repository(project), "r", tmp_path / "w") as workspace:
+        staged = staged_with(workspace, TRADED)
+    apply_to_working_tree(open_repository(project), staged.patch)
+    assert ((project / "t").read_text(), (project / "u/y").read_text()) == ("t\n", "y\n")
+
+
 def test_what_fails_half_way_is_put_back(project: Path, tmp_path: Path) -> None:
-    commit_files(project, {"a/one.txt": "1\n", "z/two.txt": "2\n", "run.sh": "x\n"})
+    commit_files(project, {"a/one.txt": "1\n", "z/two.txt": "2\n", "run.sh": "x\n", "t/x": "x\n", "u": "u\n"})
     (project / "run.sh").chmod(0o755)
     (project / "run.sh").unlink()
     (project / "run.sh").symlink_to("calc.py")
@@ -252,6 +266,7 @@ def test_what_fails_half_way_is_put_back(project: Path, tmp_path: Path) -> None:
         "a/new.txt": "n\n",
         "run.sh": None,
         "z/two.txt": "two\n",
+        **TRADED,
     }
     with open_workspace(opened, "r", tmp_path / "w") as workspace:
         staged = staged_with(workspace, work)

@@ -207,13 +207,14 @@ except OSError as error: print("TIOCSTI", errno.errorcode[error.errno])
 def _evil_config(host: Host) -> str:
     act = f"touch {host.owned}"
     return (
-        f'[core]\n\tfsmonitor = "{act}"\n\thooksPath = {host.repository}/hooks\n\tsshCommand = "{act}"\n\tpager = "{act}"\n'
+        f'[core]\n\tfsmonitor = "{act}"\n\thooksPath = {host.repository}/hooks\n'
+        f'\tsshCommand = "{act}"\n\tpager = "{act}"\n'
         f'[filter "evil"]\n\tclean = "{act}; cat"\n\tsmudge = "{act}; cat"\n\trequired = true\n'
         f'[diff "evil"]\n\ttextconv = "{act}; cat"\n\tcommand = "{act}; true"\n[alias]\n\tadd = "!{act}"\n'
     )
 
 
-def _heredoc(path: str, text: str) -> str:
+def here(path: str, text: str) -> str:
     return f"cat >{path} <<'EVIL'\n{text}\nEVIL"
 
 
@@ -222,19 +223,24 @@ def test_a9_to_a12_git_on_the_host_is_not_steered(host: Host) -> None:
     attributes = "* filter=evil diff=evil"
     host.attack(
         [
-            shell("mv .git .old; rm -rf .git", _heredoc(".git", "gitdir: evil")),
-            shell(_heredoc(".git/config", config), _heredoc(".git/info/attributes", attributes), "git config a.b c"),
+            shell("mv .git .old; rm -rf .git", here(".git", "gitdir: evil")),
+            shell(here(".git/config", config), here(".git/info/attributes", attributes), "git config a.b c"),
             shell("mkdir -p .git/hooks; echo x >.git/hooks/post-checkout; echo /tmp >.git/objects/info/alternates"),
-            *(add_file(path, config) for path in (".git/config", ".GIT/config", ".git/hooks/pre-commit", "g\u200c/../.git/x")),
-            shell("git init -q nested && cd nested", _heredoc(".git/config", config), _heredoc(".gitattributes", attributes)),
+            *(
+                add_file(path, config)
+                for path in (".git/config", ".GIT/config", ".git/hooks/pre-commit", "g/../.git/x")
+            ),
+            shell("git init -q nested && cd nested", here(".git/config", config), here(".gitattributes", attributes)),
             shell("cd nested && echo a >a; mkdir .git/hooks; ln -s /bin/sh .git/hooks/pre-commit"),
-            shell("mkdir -p bare/objects bare/refs; echo ref: refs/heads/x >bare/HEAD", _heredoc("bare/config", config)),
+            shell("mkdir -p bare/objects bare/refs; echo ref: refs/heads/x >bare/HEAD", here("bare/config", config)),
             shell("git init -q --separate-git-dir=apart linked; cp bare/config apart/config; echo x >linked/x"),
-            shell(_heredoc(".gitmodules", '[submodule "s"]\n\tpath = s\n\turl = ../s')),
-            shell("mkdir hooks; for h in post-checkout pre-commit reference-transaction; do",
-                  f"printf '#!/bin/sh\\ntouch {host.owned}\\n' >hooks/$h; chmod +x hooks/$h; done"),
+            shell(here(".gitmodules", '[submodule "s"]\n\tpath = s\n\turl = ../s')),
+            shell(
+                "mkdir hooks; for h in post-checkout pre-commit reference-transaction; do",
+                f"printf '#!/bin/sh\\ntouch {host.owned}\\n' >hooks/$h; chmod +x hooks/$h; done",
+            ),
         ]
-    )  # fmt: skip
+    )
     assert not host.owned.exists()
     assert host.ran.code == 0, host.ran.stderr
     assert all("error: " in told for told in host.told[3:7])
@@ -304,8 +310,9 @@ def test_a15_a16_a17_paths_stay_in_the_worktree(host: Host) -> None:
             call("apply_patch", {"path": "out/owned", "content": "x"}),
             call("list_dir", {"path": "out"}),
         ],
-        "--max-steps", "60",
-    )  # fmt: skip
+        "--max-steps",
+        "60",
+    )
     refused = ("error: ", "not a folder of this repository")
     assert [told for told in host.told[1:-1] if not told.startswith(refused)] == []
     assert CANARY not in "".join(host.told)
@@ -345,7 +352,7 @@ def test_what_a_patch_left_behind_does_not_speak_for_the_next(host: Host) -> Non
         "pathlib.Path('s').write_text('import calc; calc.add = lambda a, b: a + b')\n"
         "py_compile.compile('s', 'sitecustomize.pyc')\n"
     )
-    turns = [shell(_heredoc("conftest.py", leave)), say("Look."), shell("rm conftest.py; echo >>calc.py"), say("Done.")]
+    turns = [shell(here("conftest.py", leave)), say("Look."), shell("rm conftest.py; echo >>calc.py"), say("Done.")]
     with chat_server(*turns) as server:
         given = ["--endpoint", server.url, "--model", "gpt-oss-20b", "--format", "json", "--check", "pytest -q"]
         host.ran = host.miyabi("codegen", "Fix add", *given, cwd=host.repository)

@@ -9,7 +9,6 @@ import pytest
 
 from miyabi_cli.errors import MachineError, UsageError
 from miyabi_cli.llm.models import (
-    DEFAULT_MODEL,
     KNOWN_MODELS,
     FileSource,
     KnownModel,
@@ -19,6 +18,9 @@ from miyabi_cli.llm.models import (
     model_path,
     needed_memory,
 )
+from miyabi_cli.settings.schema import Embedded
+
+DEFAULT_MODEL = Embedded().model
 
 
 @pytest.fixture(autouse=True)

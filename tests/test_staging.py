@@ -434,7 +434,10 @@ def test_forged_answers_are_refused(worktree: Worktree, forge: Callable[[Path], 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
-    [("100644 blob {blob}\t.git", "hasDotgit|\\.git"), ("100644 blob {missing}\tx", "did not receive|missing|link")],
+    [
+        ("100644 blob {blob}\t.git", "git refuses the change: hasDotgit"),
+        ("100644 blob {missing}\tx", "did not receive|missing|link"),
+    ],
 )
 def test_a_forged_pack_is_refused(worktree: Worktree, tmp_path: Path, entry: str, message: str) -> None:
     maker = make_repository(tmp_path / "maker")
@@ -450,9 +453,8 @@ def test_a_forged_pack_is_refused(worktree: Worktree, tmp_path: Path, entry: str
         (folder / "pack").write_bytes(pack)
 
     (worktree.tree / "new.txt").write_text("")
-    with pytest.raises(RepositoryError, match="git index-pack"):
+    with pytest.raises(RepositoryError, match=message):
         take(worktree, Forger(forge))
-    assert message
     assert not list((worktree.workspace.objects / "pack").glob("*.idx"))
 
 

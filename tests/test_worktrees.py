@@ -253,6 +253,10 @@ def test_a_replaced_git_directory_is_not_written(workspace: Workspace, tmp_path:
     (worktree.tree / ".git").symlink_to(tmp_path / "elsewhere")
     worktree.switch(workspace.repository.head)
     assert list((tmp_path / "elsewhere").iterdir()) == []
+    (worktree.tree / ".git").unlink()
+    (worktree.tree / ".git/index").mkdir(parents=True)
+    worktree.switch(workspace.repository.head)
+    assert list((worktree.tree / ".git/index").iterdir()) == []
 
 
 def test_names_and_doubles_are_refused(workspace: Workspace) -> None:

@@ -32,6 +32,7 @@ class Allowance:
         self.started = self.clock()
 
     def spend(self, usage: Usage) -> None:
+        """Put the cost of a reply to the account."""
         self.usage += usage
 
     def seconds_left(self) -> float | None:
@@ -49,6 +50,6 @@ class Allowance:
             return f"the time limit of {bounds.seconds:g} s"
         if bounds.tokens is not None and usage.input_tokens + usage.output_tokens >= bounds.tokens:
             return f"the limit of {bounds.tokens} tokens"
-        if bounds.cost_usd is not None and (usage.cost_usd or 0.0) >= bounds.cost_usd > 0:
+        if bounds.cost_usd is not None and usage.cost_usd and usage.cost_usd >= bounds.cost_usd:
             return f"the cost limit of {bounds.cost_usd:g} USD"
         return None

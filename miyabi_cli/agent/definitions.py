@@ -45,8 +45,26 @@ def replace_definitions(source: str, code: str, shown: Sequence[str]) -> str:
     else `code` says at its top level, a call say, is left out. Raises CodeRefused where nothing is left to put in.
     """
     new = _parsed(code)
-    code_lines = code.split("\n")
     old = {definition.name: definition for definition in definitions(source)}
+    replaced, added = _matched(new, code, shown, old)
+    if not replaced and not added:
+        raise CodeRefused("the code holds none of the functions that are to be changed")
+    lines = source.split("\n")
+    for definition in sorted((old[name] for name in replaced), key=lambda found: -found.first):
+        text = _with_docstring_of(definition, _indented(replaced[definition.name], definition.indent))
+        lines[definition.first - 1 : definition.last] = text.split("\n")
+    changed = _with_imports("\n".join(lines), new)
+    for text in added:
+        changed = f"{changed.rstrip()}\n\n\n{text.rstrip()}\n"
+    _check(changed)
+    return changed
+
+
+def _matched(
+    new: ast.Module, code: str, shown: Sequence[str], old: dict[str, Definition]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the functions of `code` by the old ones whose place they take, and what is new in it."""
+    code_lines = code.split("\n")
     replaced: dict[str, str] = {}
     added: list[str] = []
     for name, node in _functions(new):
@@ -62,17 +80,7 @@ def replace_definitions(source: str, code: str, shown: Sequence[str]) -> str:
         for node in new.body
         if isinstance(node, ast.ClassDef) and node.name not in known_classes
     ]
-    if not replaced and not added:
-        raise CodeRefused("the code holds none of the functions that are to be changed")
-    lines = source.split("\n")
-    for definition in sorted((old[name] for name in replaced), key=lambda found: -found.first):
-        text = _with_docstring_of(definition, _indented(replaced[definition.name], definition.indent))
-        lines[definition.first - 1 : definition.last] = text.split("\n")
-    changed = _with_imports("\n".join(lines), new)
-    for text in added:
-        changed = f"{changed.rstrip()}\n\n\n{text.rstrip()}\n"
-    _check(changed)
-    return changed
+    return replaced, added
 
 
 def trimmed_code(code: str) -> str:

@@ -77,18 +77,24 @@ class Rewriter:
             yield ToolStarted(self.attempt, self.steps, call)
             ended = self._rewrite(call, reply.text)
             yield ended
-            if not ended.failed:
-                self.ending, self.answer = "answered", ended.output
-                return
-            self._bad_replies += 1
-            # A model that copies the code copies it again when it is told so: measured.
-            if ended.output == SAME or self._bad_replies >= BAD_REPLIES_ENDED:
-                self.ending, self.reason = "stuck", ended.output
+            if self._is_over(ended):
                 return
             for event in self.tell(
                 f"That can't be used: {ended.output}. Reply with only the whole corrected function."
             ):
                 yield event
+
+    def _is_over(self, ended: ToolEnded) -> bool:
+        """Say whether the turn ends here, with the code in its place or stuck; note how."""
+        if not ended.failed:
+            self.ending, self.answer = "answered", ended.output
+            return True
+        self._bad_replies += 1
+        # A model that copies the code copies it again when it is told so: measured.
+        if ended.output == SAME or self._bad_replies >= BAD_REPLIES_ENDED:
+            self.ending, self.reason = "stuck", ended.output
+            return True
+        return False
 
     def _rewrite(self, call: ToolCall, text: str) -> ToolEnded:
         started = time.perf_counter()

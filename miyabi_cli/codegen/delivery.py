@@ -79,11 +79,21 @@ async def _apply(plan: Plan, request: CodegenRequest, best: Attempt, staged: Sta
 
 
 def commit_message(task: str, summary: str, model: str) -> str:
-    """Return a subject of at most 72 characters, the summary, and a trailer as git reads them."""
-    subject = textwrap.shorten(task.partition("\n")[0], SUBJECT_LIMIT, placeholder="...")
-    body = "\n\n".join(textwrap.fill(part, 76) for part in summary.split("\n\n") if part.strip())
+    """Return a subject of at most 72 characters, the summary, and a trailer as git reads them.
+
+    Nothing of it moves a terminal's cursor or hides text: git shows a message as it is.
+    """
+    subject = textwrap.shorten(_printable(task).partition("\n")[0], SUBJECT_LIMIT, placeholder="...")
+    body = "\n\n".join(textwrap.fill(part, 76) for part in _printable(summary).split("\n\n") if part.strip())
     plain_model = " ".join(model.split())
     return "\n\n".join(part for part in (subject, body, f"Assisted-by: miyabi ({plain_model})") if part) + "\n"
+
+
+def _printable(text: str) -> str:
+    """Return text without control, bidi and invisible characters; newlines stay, other white space is one space."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else " " if letter.isspace() else "" for letter in text.strip()
+    )
 
 
 def _summary(best: Attempt) -> str:

@@ -27,6 +27,7 @@ class Voice:
     warnings: list[WarningRaised] = field(default_factory=list)
 
     def warn(self, kind: str, message: str, path: str = "") -> None:
+        """Tell and keep a warning, unless it was told before."""
         warning = WarningRaised(kind, path, message)
         if warning not in self.warnings:
             self.warnings.append(warning)

@@ -28,6 +28,8 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class AttemptReport:
+    """What one attempt came to; `usage` is its own part of the run's."""
+
     status: Status
     steps: int
     lines_added: int

@@ -53,7 +53,8 @@ async def run_codegen(
 ) -> CodegenResult:
     """Do one task; tell `emit` all that happens. The repository gets what was asked for, and nothing before the end.
 
-    `keep` is given the patch before it is delivered, so that it is not lost where that fails. Raises MiyabiError where provider, repository, sandbox or machine fail; every other end is a result.
+    `keep` is given the patch before it is delivered, so that it is not lost where that fails. Raises MiyabiError where
+    provider, repository, sandbox or machine fail; every other end is a result.
     """
     started = time.monotonic()
     voice = Voice(emit)

@@ -45,10 +45,10 @@ def judge(
 
     `verified`: something changed; at least one check vouches for it (it passes, or a test in it does); every
     requested check passes after; no test of `asked` (see `asked_tests`) fails after; no check or test that passed
-    before fails, is skipped or is missing after; no test that failed is got rid of. Where `needs_base_rerun` names paths, all of that must hold in
-    `rerun` too, and what was fixed must be fixed there: a test that passes only as the patch rewrote it proves
-    nothing. A check that was not requested and failed before may go on failing, test for test: that is a remark.
-    `failed`: nothing changed.
+    before fails, is skipped or is missing after; no test that failed is got rid of. Where `needs_base_rerun` names
+    paths, all of that must hold in `rerun` too, and what was fixed must be fixed there: a test that passes only as the
+    patch rewrote it proves nothing. A check that was not requested and failed before may go on failing, test for test:
+    that is a remark. `failed`: nothing changed.
     """
     paths = tuple(changed_paths)
     if not paths:

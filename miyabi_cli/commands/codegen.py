@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 from collections.abc import AsyncIterator
@@ -15,7 +16,6 @@ import typer
 
 from miyabi_cli.commands import flags
 from miyabi_cli.commands.asynchronous import run_async
-from miyabi_cli.commands.questions import ask_for_trust
 from miyabi_cli.errors import MachineError, UsageError
 from miyabi_cli.events import TRANSIENT, Event, RunEnded
 from miyabi_cli.exits import ExitCode
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from miyabi_cli.codegen.result import CodegenResult
     from miyabi_cli.codegen.run import Means
     from miyabi_cli.report.progress import Progress
-    from miyabi_cli.report.streams import ColorChoice
+    from miyabi_cli.report.streams import ColorChoice, Streams
     from miyabi_cli.runs import Run
-    from miyabi_cli.settings.schema import Settings
 
-EPILOG = (
-    "Examples:  miyabi codegen 'fix the failing test in tests/test_dates.py'   |   "
-    "miyabi codegen 'add --json to the export command' --check 'pytest -q' --check 'ruff check'   |   "
-    "git diff | miyabi codegen - --apply --format json"
-)
+# \b: the lines stay as they are.
+EPILOG = """\b
+Examples:
+  miyabi codegen 'fix the failing test in tests/test_dates.py'
+  miyabi codegen 'add --json to export' --check 'pytest -q' --check 'ruff check'
+  git diff | miyabi codegen - --apply --format json
+"""
 
 
 def codegen(
@@ -143,7 +144,7 @@ async def _run(
     from miyabi_cli.report.outputs import open_output
     from miyabi_cli.report.progress import Progress
     from miyabi_cli.report.streams import open_streams
-    from miyabi_cli.runs import PATCH, RESULT, RunLog, new_run_id
+    from miyabi_cli.runs import PATCH, RESULT, new_run_id, open_log
 
     streams = open_streams(show.output, color=show.color, quiet=show.quiet, verbose=show.verbose)
     report = open_output("patch" if show.patch == "-" else show.format, streams)
@@ -155,8 +156,7 @@ async def _run(
                 write_preview(await preview(request, means), show.format, streams)
                 return ExitCode.OK
             run_id = new_run_id()
-            log = RunLog(run_id)
-            cleanup.callback(log.close)
+            log = cleanup.enter_context(open_log(run_id))
 
             def emit(event: Event) -> None:
                 data = log.write(event)
@@ -164,16 +164,14 @@ async def _run(
                     report.event(data)
                 progress.show(event)
 
-            def keep(patch: bytes) -> None:
-                log.keep(PATCH, patch)
-
+            keep = functools.partial(log.keep, PATCH)
             result = await run_codegen(request, means, run_id=run_id, emit=emit, keep=keep)
             data = result.data()
             log.keep(RESULT, json.dumps(data, indent=2).encode())
             emit(RunEnded(data))
             progress.close()
-            if show.patch not in (None, "-"):
-                _write_patch(Path(str(show.patch)), result.patch_bytes)
+            if show.patch is not None:
+                _write_patch(show.patch, result.patch_bytes, streams)
             report.result(data)
             return exit_code(result, request)
 
@@ -216,7 +214,7 @@ async def open_means(
     from miyabi_cli.workspace.sandbox import open_sandbox
 
     repository = await asyncio.to_thread(open_repository, request.folder)
-    settings = resolve_settings(chosen, config, repository.root)
+    settings = flags.resolve_settings(chosen, config, repository.root)
     sandbox = open_sandbox(
         settings.sandbox.mode,
         repository=repository.root,
@@ -230,27 +228,6 @@ async def open_means(
         yield Means(settings, repository, provider, sandbox, os.environ)
     finally:
         await provider.close()
-
-
-def resolve_settings(chosen: dict[str, Any], config: Path | None, root: Path) -> Settings:
-    """Load the settings; a --model that came without --provider goes to the provider that the settings name."""
-    from miyabi_cli.settings.sources import load_settings
-
-    model = chosen.get("llm", {}).pop("model", None)
-    flags_and_places: dict[str, Any] = {
-        "flags": chosen,
-        "environ": os.environ,
-        "repository": root,
-        "config": config,
-        "ask": ask_for_trust(),
-    }
-    settings = load_settings(**flags_and_places)
-    if model is None:
-        return settings
-    if settings.llm.provider == "auto":
-        raise UsageError("--model needs a provider", hint="say --provider or --endpoint too")
-    chosen["llm"].setdefault(settings.llm.provider, {})["model"] = model
-    return load_settings(**flags_and_places)
 
 
 def exit_code(result: CodegenResult, request: CodegenRequest) -> ExitCode:
@@ -278,13 +255,23 @@ def _delivery(branch: str | None, apply: bool, patch: str | None, format: str) -
         raise UsageError(f"{' and '.join(given)} exclude each other")
     if patch == "-" and format != "text":
         raise UsageError(f"--patch - and --format {format} both want stdout", hint="the JSON holds the patch")
+    if patch not in (None, "-") and not _is_writable(Path(str(patch))):
+        raise MachineError(f"can't write {patch}", hint="--patch names a file in a folder that is there")
     if branch is not None and not branch.strip():
         raise UsageError("--branch needs a name")
     return Delivery("apply" if apply else "patch" if patch else "branch", branch)
 
 
-def _write_patch(path: Path, patch: bytes) -> None:
+def _is_writable(path: Path) -> bool:
+    """Say whether a file can be written, as far as that can be told before the work."""
+    return not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
+
+
+def _write_patch(name: str, patch: bytes, streams: Streams) -> None:
+    if name == "-":
+        streams.write_bytes(patch)
+        return
     try:
-        path.write_bytes(patch)
+        Path(name).write_bytes(patch)
     except OSError as error:
-        raise MachineError(f"can't write {path}: {error.strerror}") from None
+        raise MachineError(f"can't write {name}: {error.strerror}") from None

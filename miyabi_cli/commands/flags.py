@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from miyabi_cli.commands.questions import ask_for_trust
 from miyabi_cli.errors import UsageError
 from miyabi_cli.messages import Effort
 from miyabi_cli.report.streams import ColorChoice
+
+if TYPE_CHECKING:
+    from miyabi_cli.settings.schema import Settings
 
 PROVIDERS = Literal["auto", "vllm", "ollama", "groq", "openai", "embedded", "replay"]
 
@@ -83,3 +88,24 @@ def read_task(task: str | None) -> str:
     if not text.strip():
         raise UsageError("the task is empty", hint="say in words what is to be done")
     return text.strip()
+
+
+def resolve_settings(chosen: dict[str, Any], config: Path | None, root: Path) -> Settings:
+    """Load the settings; a --model that came without --provider goes to the provider that the settings name."""
+    from miyabi_cli.settings.sources import load_settings
+
+    model = chosen.get("llm", {}).pop("model", None)
+    flags_and_places: dict[str, Any] = {
+        "flags": chosen,
+        "environ": os.environ,
+        "repository": root,
+        "config": config,
+        "ask": ask_for_trust(),
+    }
+    settings = load_settings(**flags_and_places)
+    if model is None:
+        return settings
+    if settings.llm.provider == "auto":
+        raise UsageError("--model needs a provider", hint="say --provider or --endpoint too")
+    chosen["llm"].setdefault(settings.llm.provider, {})["model"] = model
+    return load_settings(**flags_and_places)

@@ -49,6 +49,7 @@ def show(
     color: flags.Color = "auto",
 ) -> None:
     """Show a run: its result, its patch and, with --events, all that happened."""
+    from miyabi_cli.report.display import plain_text
     from miyabi_cli.report.streams import open_streams
     from miyabi_cli.report.text import write_result
     from miyabi_cli.report.transcript import write_transcript
@@ -60,14 +61,15 @@ def show(
         data = {"run_id": found.run_id, "status": found.status, "task": found.task, "directory": str(found.directory)}
         if events:
             data["events"] = list(read_log(found.directory))  # type: ignore[assignment]
-        typer.echo(json.dumps({**data, "result": found.result}, indent=2))
+        typer.echo(json.dumps({**data, "error": found.error, "result": found.result}, indent=2))
         return
     if events or found.result is None:
         write_transcript(read_log(found.directory), streams)
     if found.result is not None:
         write_result(found.result, streams, streams.output)
     else:
-        typer.echo(f"{found.status}: {found.directory}")
+        ended = f"error: {plain_text(found.error)}" if found.error else found.status
+        typer.echo(f"{ended}: {found.directory}")
 
 
 @app.command()

@@ -9,6 +9,8 @@ from typing import Any
 from miyabi_cli.errors import BrokenReply
 from miyabi_cli.messages import Delta, Reply, Timing, ToolCall, Usage
 
+MAX_CHARACTERS = 8_000_000  # many times what any model may write in one reply: a server that never ends is cut off
+
 
 @dataclass(slots=True)
 class _PartialCall:
@@ -29,13 +31,23 @@ class ReplyCollector:
     calls: dict[int, _PartialCall] = field(default_factory=dict)
     usage: Usage = field(default_factory=lambda: Usage(requests=1, cost_usd=None))
     finish_reason: str = ""
+    characters: int = 0
 
     def add(self, chunk: Mapping[str, Any]) -> Delta | None:
-        """Take one chunk; return what is to be seen of it. Raises BrokenReply where it is of another shape."""
+        """Take one chunk; return what is to be seen of it.
+
+        Raises BrokenReply where it is of another shape, or the reply is past all bounds.
+        """
         try:
-            return self._add(chunk)
+            delta = self._add(chunk)
         except (AttributeError, TypeError, ValueError, KeyError, IndexError):
             raise BrokenReply("the server sent a chunk that is not a chat completion", usage=self.usage) from None
+        if delta:
+            self.characters += len(delta.text) + len(delta.thought) + len(delta.tool_text)
+        if self.characters > MAX_CHARACTERS:
+            message = f"the server's reply does not end: it has more than {MAX_CHARACTERS:,} characters"
+            raise BrokenReply(message, usage=self.usage)
+        return delta
 
     def _add(self, chunk: Mapping[str, Any]) -> Delta | None:
         if isinstance(usage := chunk.get("usage"), dict):

@@ -9,8 +9,6 @@ from pathlib import Path
 from miyabi_cli.errors import MachineError, UsageError
 from miyabi_cli.places import data_dir
 
-DEFAULT_MODEL = "qwen2.5-coder-1.5b"
-
 MIB = 1024**2
 GB = 1000**3
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+# The text within a window title's sequence and the like stays: in a patch it may be a program's, and must be seen.
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 # ESC, C0 and C1 controls but tab and newline, and the bidi, zero-width and tag characters that hide or reorder text.
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[@-_]?", re.DOTALL)
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
 )

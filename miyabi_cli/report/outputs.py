@@ -52,7 +52,7 @@ class JsonlOutput:
 
 
 class PatchOutput:
-    """The patch alone on stdout, as `git apply` reads it; what a person wants to know goes to stderr."""
+    """Leaves stdout to the patch, which the command writes byte for byte; what a person wants to know on stderr."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
@@ -61,8 +61,6 @@ class PatchOutput:
         """Show nothing: progress has its own stream."""
 
     def result(self, result: Mapping[str, Any]) -> None:
-        self._streams.output.write(result["patch"])
-        self._streams.output.flush()
         if not self._streams.quiet:
             write_result(result, self._streams, self._streams.talk, diff=False)
 

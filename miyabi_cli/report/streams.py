@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from miyabi_cli.errors import MachineError
 
@@ -20,31 +20,35 @@ ColorChoice = Literal["auto", "always", "never"]
 class Streams:
     """`output` takes the result, `talk` the progress."""
 
-    output: IO[str]
-    talk: IO[str]
+    output: TextIO
+    talk: TextIO
     color: ColorChoice = "auto"
     quiet: bool = False
     verbose: bool = False
 
-    def colored(self, stream: IO[str]) -> bool:
+    def colored(self, stream: TextIO) -> bool:
         """Say whether a stream gets colours: a terminal does, unless NO_COLOR (no-color.org) or a flag says no."""
         if self.color != "auto":
             return self.color == "always"
         return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
 
-    def console(self, stream: IO[str]) -> Console:
+    def console(self, stream: TextIO) -> Console:
         """Return rich's console for a stream."""
         from rich.console import Console
 
-        colored = self.colored(stream)
-        return Console(
-            file=stream, force_terminal=True if colored else None, no_color=not colored, highlight=False, markup=False
-        )
+        # Not no_color: that leaves bold and dim.
+        return Console(file=stream, force_terminal=self.colored(stream), highlight=False, markup=False)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write to the result's stream as it is, whatever the stream's encoding."""
+        self.output.flush()
+        self.output.buffer.write(content)
+        self.output.buffer.flush()
 
 
 def open_streams(output: Path | None, *, color: ColorChoice, quiet: bool, verbose: bool) -> Streams:
     """Return the streams of this process; `output` names a file instead of stdout. Raises MachineError."""
-    result: IO[str] = sys.stdout
+    result: TextIO = sys.stdout
     if output is not None:
         try:
             result = output.open("w", encoding="utf-8", errors="replace")

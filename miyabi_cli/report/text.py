@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any, TextIO
 
 from miyabi_cli.report.display import plain_text, safe_text
 from miyabi_cli.report.streams import Streams
@@ -12,7 +12,7 @@ STYLES = {"verified": "bold green", "unverified": "bold yellow", "failed": "bold
 NAMES_SHOWN = 5
 
 
-def write_result(result: Mapping[str, Any], streams: Streams, stream: IO[str], *, diff: bool = True) -> None:
+def write_result(result: Mapping[str, Any], streams: Streams, stream: TextIO, *, diff: bool = True) -> None:
     """Write a result to `stream`; `result` is the object of `--format json`."""
     console = streams.console(stream)
 
@@ -65,11 +65,16 @@ def _names(names: Any) -> str:
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _spent(result: Mapping[str, Any]) -> str:
     usage = result["usage"]
     cost = "cost unknown" if usage["cost_usd"] is None else f"{usage['cost_usd']:.4f} USD"
     return (
-        f"{result['model']} ({result['provider']}), {len(result['attempts'])} attempts, {usage['requests']} requests, "
+        f"{result['model']} ({result['provider']}), {_count(len(result['attempts']), 'attempt')}, "
+        f"{_count(usage['requests'], 'request')}, "
         f"{usage['input_tokens']:,} tokens in ({usage['cached_tokens']:,} cached), {usage['output_tokens']:,} out, "
         f"{cost}, {result['seconds']:.1f} s"
     )

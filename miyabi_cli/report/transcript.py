@@ -63,7 +63,7 @@ def _attempt(event: Mapping[str, Any]) -> Lines:
 
 
 def _warning(event: Mapping[str, Any]) -> Lines:
-    yield f"warning: {event['path']} {event['message']}", "yellow"
+    yield f"warning: {event['path'] + ': ' if event['path'] else ''}{event['message']}", "yellow"
 
 
 SHOWN: dict[str, Callable[[Mapping[str, Any]], Lines]] = {

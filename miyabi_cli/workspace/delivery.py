@@ -81,14 +81,15 @@ def apply_to_working_tree(repository: Repository, patch: bytes) -> None:
     copies = [_Copy.of(path) for path in _touched(git, patch)]
     answer = git.ask("apply", "--whitespace=nowarn", "-", input=patch)
     if answer.exit_code:
-        for copy in copies:
+        # What is new goes first: it may be a folder where a file was, or a file where a folder was.
+        for copy in sorted(copies, key=lambda copy: copy.content is not None):
             copy.restore()
         raise git_failure("apply", answer)
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """A file as it was: no content where there was none; of a link the content is its target."""
+    """A file as it was: no content where there was none, or a folder; of a link the content is its target."""
 
     path: Path
     content: bytes | None
@@ -99,7 +100,7 @@ class _Copy:
         try:
             mode = path.lstat().st_mode
             content = os.fsencode(path.readlink()) if stat.S_ISLNK(mode) else path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return cls(path, None)
         except OSError as error:
             raise MachineError(f"can't read {path}: {error.strerror}") from None
@@ -110,6 +111,8 @@ class _Copy:
         with contextlib.suppress(OSError):
             if self == _Copy.of(self.path):
                 return
+            if self.path.is_dir() and not self.path.is_symlink():
+                self.path.rmdir()
             self.path.unlink(missing_ok=True)
             if self.content is None:
                 return

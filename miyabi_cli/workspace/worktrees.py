@@ -206,7 +206,8 @@ def _show_index(worktree: Worktree) -> None:
     if private.is_dir() and not private.is_symlink():
         copy = worktree.folder / "index.copy"
         copy_index(worktree.folder / "index", copy)
-        copy.replace(private / "index")
+        with contextlib.suppress(OSError):  # it is a folder, say; nothing but speed is lost
+            copy.replace(private / "index")
 
 
 def _copy_included(repository: Repository, tree: Path, patterns: Sequence[str]) -> tuple[str, ...]:
