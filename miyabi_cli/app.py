@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -81,9 +82,19 @@ def _report_unforeseen(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
         where = f": {error.filename}" if error.filename else ""
         return _report("machine", f"{error.strerror}{where}", None, ExitCode.MACHINE, arguments)
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        message, hint = "the current folder is not there any more", "change to another folder"
+        return _report("machine", message, hint, ExitCode.MACHINE, arguments)
     where = _keep_traceback(error)
     message = f"a bug in miyabi: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return _report("bug", message, where, ExitCode.BUG, arguments)
+
+
+def _is_somewhere() -> bool:
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
 
 
 def _silence() -> None:

@@ -345,6 +345,15 @@ def test_an_execution_context_that_git_does_not_track_is_read_too(repository: Pa
         assert "Priority: P1" in server.requests[0].json["messages"][1]["content"]
 
 
+def test_instructions_that_can_not_be_read_are_warned_of(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    (repository / "AGENTS.md").symlink_to("/etc/hostname")
+    git("add", ".", cwd=repository)
+    git("commit", "-qm", "a link that leads out", cwd=repository)
+    with chat_server(*FIXING) as server:
+        result = result_of(miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository))
+    assert [(warning["kind"], warning["path"]) for warning in result["warnings"]] == [("instructions", "AGENTS.md")]
+
+
 def test_instructions_of_the_repository_reach_the_model(repository: Path, miyabi: Miyabi, git: Git) -> None:
     (repository / "AGENTS.md").write_text("Always be kind.")
     (repository / "sub").mkdir()

@@ -242,3 +242,9 @@ def test_private_paths_are_refused(path: str) -> None:
 @pytest.mark.parametrize("path", ["/opt/tool", "/home/u/bin", "/home/u/.pyenv", "/srv/x/bin", "/home/other/env"])
 def test_toolchains_are_not(path: str) -> None:
     assert PrivatePaths(Path("/home/u")).allows(Path(path))
+
+
+def test_a_folder_that_can_not_even_be_looked_at_is_not_there(machine: Machine) -> None:
+    """So does another user's home answer, whose PATH and PYENV_ROOT `su` has left behind."""
+    closed = Path("/", "x" * 300)  # root may look everywhere, but not at a name that is too long
+    assert machine.shown(machine.find(closed, closed / "bin", PYENV_ROOT=str(closed))) == []

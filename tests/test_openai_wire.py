@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -255,6 +256,19 @@ def test_a_stream_without_an_end_is_a_failure_that_is_tried_again_and_its_usage_
     with chat_server(cut) as server, pytest.raises(BrokenReply, match="cut off") as caught:
         ask(server.url)
     assert (caught.value.usage.requests, caught.value.usage.input_tokens) == (4, 44)
+
+
+def test_a_reply_without_an_end_is_cut_off_before_it_fills_the_memory() -> None:
+    piece = chunk({"index": 0, "delta": {"content": "blah " * 200_000}, "finish_reason": None})
+
+    def endless(handler: Any, _: Any) -> None:
+        start_events(handler)
+        with contextlib.suppress(OSError):
+            while True:
+                send_event(handler, piece)
+
+    with chat_server(endless) as server, pytest.raises(BrokenReply, match="does not end"):
+        ask(server.url)
 
 
 def test_a_broken_connection_is_tried_again() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from miyabi_cli.errors import MachineError, UsageError
-from miyabi_cli.events import ProgressMade, RunEnded
+from miyabi_cli.events import AttemptStarted, ProgressMade, RunEnded
 from miyabi_cli.places import data_dir
-from miyabi_cli.runs import EVENTS, RESULT, RunLog, find_run, list_runs, read_log, remove_run
+from miyabi_cli.runs import EVENTS, RESULT, RunLog, find_run, list_runs, open_log, read_log, remove_run
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +71,21 @@ def test_a_removed_run_is_gone_and_removing_it_again_fails() -> None:
     assert list_runs() == []
     with pytest.raises(MachineError, match="can't remove"):
         remove_run(run)
+
+
+def test_what_ends_a_run_before_its_result_is_kept() -> None:
+    def work() -> None:
+        with open_log("1") as log:
+            log.write(AttemptStarted(1, "tree"))
+            raise MachineError("the disk is gone")
+
+    with pytest.raises(MachineError):
+        work()
+    run = find_run("1")
+    assert (run.status, run.error) == ("error", "the disk is gone")
+
+
+def test_a_run_in_which_nothing_happened_leaves_nothing() -> None:
+    with pytest.raises(UsageError), open_log("1"):
+        raise UsageError("no such branch")
+    assert list_runs() == []

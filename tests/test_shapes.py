@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import PYTHON, ROOT, Miyabi
-from tests.support.server import chat_server
+from tests.support.server import call, chat_server, say
 from tests.test_codegen import FIXING, TASK, model, result_of
 
 Git = Callable[..., str]
@@ -169,3 +169,51 @@ def test_a_kept_worktree_stays(repository: Path, miyabi: Miyabi) -> None:
     result = fix(miyabi, repository, "--keep-worktree")
     assert "return a + b" in (Path(result["worktree"]) / "calc.py").read_text()
     assert result["run_id"] in miyabi("worktrees", "list", cwd=repository).stdout
+
+
+@pytest.mark.parametrize("name", ["nowhere/p.diff", "."])
+def test_a_patch_file_that_can_not_be_written_is_told_before_the_model_is_asked(
+    repository: Path, miyabi: Miyabi, name: str
+) -> None:
+    with chat_server(*FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--patch", name, cwd=repository)
+        assert server.requests == []
+    assert (ran.code, f"error: can't write {name}" in ran.stderr) == (4, True)
+
+
+def test_a_patch_on_stdout_is_byte_for_byte_what_git_applies(
+    repository: Path, miyabi: Miyabi, git: Git, environment: dict[str, str]
+) -> None:
+    code = (repository / "calc.py").read_bytes()
+    (repository / "calc.py").write_bytes(code.replace(b"\ndef add", b"# gr\xf6\xdfer \r\ndef add"))
+    git("commit", "-qam", "latin", cwd=repository)
+    with chat_server(*FIXING) as server:
+        done = subprocess.run(
+            [PYTHON, "-m", "miyabi_cli", "codegen", TASK, *model(server), "--no-checks", "--patch", "-"],
+            cwd=repository,
+            env={**environment, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert b"gr\xf6\xdfer \r\n" in done.stdout
+    subprocess.run(["git", "apply"], input=done.stdout, cwd=repository, check=True)
+    assert b"return a + b" in (repository / "calc.py").read_bytes()
+
+
+def test_a_commit_s_message_moves_no_cursor_and_hides_nothing(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    odd = "Mended\x1b]0;title\x07 it\x1b[2J \u202ereversed\u200b.\r\n\nReally."
+    with chat_server(FIXING[0], say(odd)) as server:
+        ran = miyabi("codegen", f"\x1b[31mFix\x07 {TASK}", *model(server), "--format", "json", cwd=repository)
+    message = git("log", "-1", "--format=%B", result_of(ran)["branch"], cwd=repository)
+    assert all(letter.isprintable() or letter == "\n" for letter in message)
+    assert message.splitlines()[:5] == [f"[31mFix {TASK}", "", "Mended]0;title it[2J reversed.", "", "Really."]
+
+
+def test_no_part_of_a_patch_is_hidden_from_its_reader(repository: Path, miyabi: Miyabi) -> None:
+    """A sequence that a terminal would swallow, and one that never ends, stand in the diff as text."""
+    patch = FIXING[0]["calls"][0][1].replace("a + b", r"a + b  # \u001b]0;one\u0007 \u001b]two")
+    with chat_server(call("apply_patch", patch), FIXING[1]) as server:
+        ran = miyabi("codegen", TASK, *model(server), cwd=repository)
+    assert "+    return a + b  # ]0;one ]two\n \n \n def double(a):" in ran.stdout
+    assert "verified: " in ran.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.conftest import PYTHON, ROOT
+from tests.support.schemas import schema
 from tests.support.server import call, chat_server, chunk, send_event, start_events
 
 MARK = "miyabi-signal-test"
@@ -77,6 +80,22 @@ def test_a_signal_while_the_model_answers(repository: Path, environment: dict[st
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 143, stderr
     assert list((home / "cache/worktrees").rglob("tree")) == []
+
+
+def test_an_interruption_is_json_too_and_the_run_says_what_ended_it(
+    repository: Path, environment: dict[str, str], miyabi: Any
+) -> None:
+    mark = f"{MARK}-{os.getpid()}-json"
+    with chat_server(call("exec", {"cmd": f"sh -c 'sleep 600; echo {mark}'"})) as server:
+        process = start(environment, repository, server.url, "--format", "json")
+        wait_until(lambda: running(mark))
+        process.send_signal(signal.SIGHUP)
+        stdout, _ = process.communicate(timeout=20)
+    error = json.loads(stdout)
+    jsonschema.validate(error, schema("error"))
+    assert error["error"] == {"kind": "interrupted", "message": "interrupted", "hint": None, "exit_code": 129}
+    shown = json.loads(miyabi("runs", "show", "--format", "json").stdout)
+    assert (shown["status"], shown["error"]) == ("error", "interrupted")
 
 
 def test_what_a_killed_run_leaves_is_listed_cleaned_and_in_nobody_s_way(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from miyabi_cli.agent.repository_map import repository_map
-from miyabi_cli.workspace.paths import PathRefused, Root
+from miyabi_cli.workspace.paths import PathMissing, PathRefused, Root
 
 CONTEXT_FILE = "EXECUTION_CONTEXT.md"
 INSTRUCTION_FILES = ("AGENTS.md", "CLAUDE.md")
 FILE_LIMIT = 16_000
+
+Refuse = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,22 @@ def read_context(
     checks: tuple[tuple[str, str, str], ...] = (),
     failures: str = "",
     read_limit: int = FILE_LIMIT,
+    refuse: Refuse | None = None,
 ) -> Context:
     """Gather a context from the worktree at `root`, whose files are `paths`.
 
     The user's own EXECUTION_CONTEXT.md is read where it exists (in the user's `checkout` when git does not track it),
-    and AGENTS.md from the root down to `folder` (CLAUDE.md where a folder has none).
+    and AGENTS.md from the root down to `folder` (CLAUDE.md where a folder has none). `refuse` is told the path of one
+    that is there and can't be read, a link that leads out of the worktree say, and why.
     """
-    own = _read(root, CONTEXT_FILE, read_limit) or (_read(checkout, CONTEXT_FILE, read_limit) if checkout else "")
+    reader = _Reader(root, read_limit, refuse or (lambda _path, _why: None))
+    own = reader.read(CONTEXT_FILE)
+    if not own and checkout:
+        own = replace(reader, root=checkout).read(CONTEXT_FILE)
     return Context(
         task,
         execution_context=own,
-        instructions=_instructions(root, folder, read_limit),
+        instructions=_instructions(reader, folder),
         map=repository_map(paths, limit=map_limit),
         checks=checks,
         failures=failures,
@@ -114,23 +121,39 @@ def _section(title: str, body: str) -> str:
     return f"## {title}\n{body.strip()}" if body.strip() else ""
 
 
-def _instructions(root: Root, folder: str, limit: int) -> str:
+def _instructions(reader: _Reader, folder: str) -> str:
     parts = [part for part in folder.split("/") if part and part != "."]
     folders = ["/".join(parts[:depth]) for depth in range(len(parts) + 1)]
-    texts = (_first(root, [f"{path}/{name}".lstrip("/") for name in INSTRUCTION_FILES], limit) for path in folders)
+    texts = (_first(reader, [f"{path}/{name}".lstrip("/") for name in INSTRUCTION_FILES]) for path in folders)
     return "\n\n".join(text for text in texts if text)
 
 
-def _first(root: Root, names: Sequence[str], limit: int) -> str:
-    return next((text for name in names if (text := _read(root, name, limit))), "")
+def _first(reader: _Reader, names: Sequence[str]) -> str:
+    return next((text for name in names if (text := reader.read(name))), "")
 
 
-def _read(root: Root, name: str, limit: int) -> str:
-    try:
-        text = root.read(name).decode("utf-8", "replace").strip()
-    except (PathRefused, FileNotFoundError, OSError):
-        return ""
-    return text if len(text) <= limit else f"{text[:limit]}\n[cut: {len(text) - limit} characters more]"
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads texts of the repository, up to `limit` characters; `refuse` hears of one that is there and is not read."""
+
+    root: Root
+    limit: int
+    refuse: Refuse
+
+    def read(self, name: str) -> str:
+        """Return a file's text, "" where there is none."""
+        try:
+            text = self.root.read(name).decode("utf-8", "replace").strip()
+        except PathMissing:
+            return ""
+        except (PathRefused, OSError) as error:
+            self.refuse(name, str(error))
+            return ""
+        return (
+            text
+            if len(text) <= self.limit
+            else f"{text[: self.limit]}\n[cut: {len(text) - self.limit} characters more]"
+        )
 
 
 def folder_at_hand(repository: Path, working_directory: Path) -> str:

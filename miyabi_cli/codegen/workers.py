@@ -125,6 +125,7 @@ def first_message(plan: Plan, worktree: Worktree, root: Root) -> str:
         checkout=Root(plan.repository.root),
         checks=checks,
         failures=digest(plan.base_runs),
+        refuse=lambda path, why: plan.voice.warn("instructions", why, path),
     )
     return render_context(context)
 

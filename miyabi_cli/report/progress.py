@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miyabi_cli.events import (
     AttemptEnded,
@@ -25,6 +25,9 @@ from miyabi_cli.events import (
 from miyabi_cli.report.display import plain_text, safe_text
 from miyabi_cli.report.streams import Streams
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 SHOWN_ARGUMENTS = 100
 STAGES = {"before": "before", "after": "after", "base_copies": "with the base's tests"}
 
@@ -38,6 +41,7 @@ class Progress:
         self._live = self._console is not None and streams.talk.isatty() and streams.colored(streams.talk)
         self._status: Any = None
         self._started = time.monotonic()
+        self._doing = ""
         self._streamed = 0
         self._calls: dict[str, str] = {}
 
@@ -69,12 +73,16 @@ class Progress:
     def _now(self, text: str) -> None:
         if not self._live or self._console is None:
             return
-        shown = f"{plain_text(text)} · {time.monotonic() - self._started:.0f} s"
+        self._doing = plain_text(text)
         if self._status is None:
-            self._status = self._console.status(shown)
+            self._status = self._console.status(self)
             self._status.start()
-        else:
-            self._status.update(shown)
+
+    def __rich__(self) -> Text:
+        """Return the line of what goes on now, drawn anew many times a second; nothing in it is markup."""
+        from rich.text import Text
+
+        return Text(f"{self._doing} · {time.monotonic() - self._started:.0f} s", no_wrap=True, overflow="ellipsis")
 
     def _run_started(self, event: RunStarted) -> None:
         effort = f", effort {event.effort}" if event.effort else ""
@@ -90,12 +98,13 @@ class Progress:
         style = {"pass": "green", "fail": "red"}.get(event.status, "dim")
         cached = ", known from an earlier run" if event.cached else ""
         stage = STAGES[event.stage]
-        self._line(f"{stage}: {event.name} {event.status} ({event.seconds:.1f} s{cached})", style)
+        self._line(f"{stage}: {plain_text(event.name)} {event.status} ({event.seconds:.1f} s{cached})", style)
         if self._streams.verbose and event.status == "fail":
             self._line(event.output.rstrip(), "dim")
 
     def _attempt_started(self, event: AttemptStarted) -> None:
         self._line(f"attempt {event.attempt}", "bold")
+        self._now("waiting for the model")
 
     def _reply(self, event: ReplyReceived) -> None:
         self._streamed = 0
@@ -118,9 +127,11 @@ class Progress:
         )
         if self._streams.verbose:
             self._line(event.output.rstrip(), "dim")
+        self._now("waiting for the model")
 
     def _message(self, event: MessageAdded) -> None:
         self._line(f"  told the model: {plain_text(event.message.content)[:SHOWN_ARGUMENTS]}", "dim")
+        self._now("waiting for the model")
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
         tokens = event.usage.input_tokens + event.usage.output_tokens

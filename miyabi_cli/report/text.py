@@ -25,7 +25,8 @@ def write_result(result: Mapping[str, Any], streams: Streams, stream: TextIO, *,
         line()
     line(f"{result['status']}: {plain_text(result['summary'])}", STYLES[result["status"]])
     for check in result["checks"]:
-        line(f"  check {check['name']}: {check['before']} before, {check['after']} after{_tests(check['tests'])}")
+        name, tests = plain_text(check["name"]), _tests(check["tests"])
+        line(f"  check {name}: {check['before']} before, {check['after']} after{tests}")
     files = [
         *(f"{path} (new)" for path in result["files_created"]),
         *result["files_modified"],

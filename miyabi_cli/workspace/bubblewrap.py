@@ -19,7 +19,7 @@ from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace import layout
 from miyabi_cli.workspace.cgroups import limited_processes, pids_folder
 from miyabi_cli.workspace.environment import sandbox_environment
-from miyabi_cli.workspace.mounts import Toolchains, find_toolchains
+from miyabi_cli.workspace.mounts import Toolchains, find_toolchains, is_there
 from miyabi_cli.workspace.place import DEFAULT_LIMITS, Place, limited, resolve_workdir, workdir_refused
 from miyabi_cli.workspace.processes import NOT_FOUND, Limits, Outcome, run_process
 from miyabi_cli.workspace.seccomp import seccomp_program
@@ -52,8 +52,9 @@ def open_bubblewrap(
     arguments = layout.system_arguments(network=network, is_root=os.geteuid() == 0)
     base = Base(tuple(arguments), layout.copied_files(network=network), seccomp_program())
     program = choose_program(find_programs(environ), base)
-    there, missing = [path for path in read if path.exists()], [path for path in (*read, *write) if not path.exists()]
-    toolchains = find_toolchains(repository, environ, there, [path for path in write if path.exists()])
+    missing = [path for path in (*read, *write) if not is_there(path)]
+    there, open_paths = ([path for path in paths if path not in missing] for paths in (read, write))
+    toolchains = find_toolchains(repository, environ, there, open_paths)
     warnings = tuple(f"{path}: not there, so the sandbox does not show it" for path in missing)
     return Bubblewrap(program, base, toolchains, environ, warnings)
 

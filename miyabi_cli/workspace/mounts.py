@@ -127,7 +127,7 @@ class _Search:
     def show_search_path(self) -> None:
         for entry in dict.fromkeys(self._environ.get("PATH", os.defpath).split(":")):
             folder = Path(entry)
-            if folder.is_absolute() and folder.is_dir() and self._show_binaries(folder):
+            if folder.is_absolute() and is_there(folder) and folder.is_dir() and self._show_binaries(folder):
                 self._search_path.append(entry)
         if (active := self._environ.get("VIRTUAL_ENV", "")).startswith("/") and self._show_prefix(Path(active)):
             self._variables["VIRTUAL_ENV"] = active
@@ -162,7 +162,7 @@ class _Search:
         real = path.resolve()
         if is_below(path, _SYSTEM) and is_below(real, _SYSTEM):
             return True
-        if not self._private.allows(real) or not real.exists():
+        if not self._private.allows(real) or not is_there(real):
             return False
         self._add(path, next((store for store in _STORES if real.is_relative_to(store)), real))
         return True
@@ -182,7 +182,7 @@ class _Search:
     def _show_dependency(self, below: str, path: Path) -> bool:
         """Show a folder that lies in the user's checkout; a link's target is shown at its own path as well."""
         real = path.resolve()
-        if below == "." or not real.is_dir():
+        if below == "." or not is_there(real) or not real.is_dir():
             return False
         if not any(Path(below).is_relative_to(known) for known in self._dependencies):
             self._dependencies[below] = real
@@ -225,11 +225,16 @@ def _has_entries(folder: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Say whether a path exists for this user: not in a folder that is closed to them, as another's home may be."""
+    return os.access(path, os.F_OK)
+
+
 def _is_prefix(folder: Path) -> bool:
     """Say whether a folder of programs is part of an installation that is needed whole."""
     if folder.name == ".bin":
         return folder.parent.name == "node_modules"
-    return folder.name in _BINARIES and any((folder.parent / sign).exists() for sign in _PREFIX_SIGNS)
+    return folder.name in _BINARIES and any(is_there(folder.parent / sign) for sign in _PREFIX_SIGNS)
 
 
 def _linked_programs(folder: Path) -> Iterator[Path]:
