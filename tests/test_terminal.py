@@ -7,14 +7,16 @@ import os
 import pty
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import PYTHON, ROOT, Miyabi
-from tests.support.server import call, chat_server
+from tests.support.server import call, chat_server, stream
 from tests.test_codegen import FIX, FIXING, TASK, model
 
 Environment = dict[str, str]
@@ -152,15 +154,22 @@ def test_no_escape_reaches_a_terminal_that_shall_have_none(
     assert "\x1b" not in shown.shown
 
 
-def test_what_a_tool_is_called_with_is_no_markup(repository: Path, environment: Environment) -> None:
-    odd = call("exec", {"cmd": "sleep 1; echo '[/nothing] [bold]'"})
+def test_the_line_of_what_goes_on_now_takes_nothing_for_markup(repository: Path, environment: Environment) -> None:
+    answer = threading.Event()
+
+    def wait(handler: Any, _: Any) -> None:
+        answer.wait(30)
+        stream(handler, call("exec", {"cmd": "sleep 600; echo '[/nothing] [bold]'"}))
+
     with (
-        chat_server(odd, *FIXING) as server,
+        chat_server(wait) as server,
         terminal(["codegen", TASK, *model(server)], repository, environment) as shown,
     ):
-        assert shown.end() == 0, shown.shown
-    assert "exec sleep 1; echo '[/nothing] [bold]' · " in shown.shown
-    assert "waiting for the model · " in shown.shown
+        shown.wait_for("waiting for the model · ")
+        answer.set()
+        shown.wait_for("exec sleep 600; echo '[/nothing] [bold]' · ")
+        shown.process.terminate()
+        assert shown.end() == 143, shown.shown
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
