@@ -427,6 +427,18 @@ def test_a_refusing_server_is_exit_3_and_nothing_is_left(
     assert [path for path in (home / "cache/worktrees").rglob("tree")] == []
 
 
+def test_a_provider_that_fails_in_the_middle_leaves_the_patch_so_far(
+    repository: Path, miyabi: Miyabi, home: Path
+) -> None:
+    with chat_server(call("apply_patch", {"patch": FIX}), send_error(401, {"error": "Unauthorized"})) as server:
+        ran = miyabi("codegen", TASK, *model(server), cwd=repository)
+    assert ran.code == 3, ran.stderr
+    assert "the patch so far is kept" in ran.stderr
+    (kept,) = (home / "data/runs").glob("*/patch.diff")
+    assert "+    return a + b" in kept.read_text()
+    assert f"the patch so far: {kept}" in miyabi("runs", "show", "last").stdout
+
+
 def test_the_task_is_read_from_stdin_on_request(repository: Path, miyabi: Miyabi) -> None:
     with chat_server(*FIXING) as server:
         ran = miyabi("codegen", "-", *model(server), cwd=repository, stdin="Fix it, please\n\nIt adds wrongly.\n")

@@ -12,6 +12,7 @@ from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.result import AttemptReport, Status
 from miyabi_cli.codegen.setting_up import set_up
 from miyabi_cli.codegen.workers import Worker, digest, open_worker
+from miyabi_cli.errors import ProviderError
 from miyabi_cli.events import AttemptEnded, AttemptStarted, ReplyReceived
 from miyabi_cli.messages import Usage
 from miyabi_cli.workspace.staging import Staged, stage
@@ -60,11 +61,22 @@ async def make_attempt(plan: Plan, number: int) -> Attempt:
     judge = Judge(plan, number)
     try:
         await _work(plan, attempt, worker, judge)
+    except ProviderError:
+        await _keep_work(plan, worktree)
+        raise
     finally:
         attempt.steps = worker.steps
         attempt.seconds = time.monotonic() - started
         plan.voice.emit(_ended(attempt))
     return attempt
+
+
+async def _keep_work(plan: Plan, worktree: Worktree) -> None:
+    """Leave the patch so far in the run's directory: the provider has failed, and the worktree goes."""
+    staged = await _stage(plan, worktree)
+    if staged is not None:
+        plan.voice.keep(staged.patch)
+        plan.voice.warn("kept", "the patch so far is kept: miyabi runs show last")
 
 
 async def _work(plan: Plan, attempt: Attempt, worker: Worker, judge: Judge) -> None:

@@ -21,9 +21,13 @@ Emit = Callable[[Event], None]
 
 @dataclass(slots=True)
 class Voice:
-    """Tells what happens: every event goes to `emit`, and every warning is told once and kept for the result."""
+    """Tells what happens: every event goes to `emit`, and every warning is told once and kept for the result.
+
+    `keep` puts a patch into the run's directory, so that it is not lost where the run ends before it is delivered.
+    """
 
     emit: Emit
+    keep: Callable[[bytes], None] = lambda _patch: None
     warnings: list[WarningRaised] = field(default_factory=list)
 
     def warn(self, kind: str, message: str, path: str = "") -> None:

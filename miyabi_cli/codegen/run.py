@@ -57,7 +57,7 @@ async def run_codegen(
     provider, repository, sandbox or machine fail; every other end is a result.
     """
     started = time.monotonic()
-    voice = Voice(emit)
+    voice = Voice(emit, keep=keep)
     workspace = await asyncio.to_thread(open_workspace, means.repository, run_id, means.settings.worktree.path)
     try:
         plan = await open_plan(request, means, workspace, voice)

@@ -53,7 +53,7 @@ def show(
     from miyabi_cli.report.streams import open_streams
     from miyabi_cli.report.text import write_result
     from miyabi_cli.report.transcript import write_transcript
-    from miyabi_cli.runs import find_run, read_log
+    from miyabi_cli.runs import PATCH, find_run, read_log
 
     found = find_run(run)
     streams = open_streams(None, color=color, quiet=False, verbose=True)
@@ -70,6 +70,8 @@ def show(
     else:
         ended = f"error: {plain_text(found.error)}" if found.error else found.status
         typer.echo(f"{ended}: {found.directory}")
+        if (patch := found.directory / PATCH).exists():
+            typer.echo(f"the patch so far: {patch}")
 
 
 @app.command()
