@@ -20,3 +20,7 @@ def safe_text(text: str) -> str:
 def plain_text(text: str) -> str:
     """Return safe text on one line."""
     return " ".join(safe_text(text).split())
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -22,7 +22,7 @@ from miyabi_cli.events import (
     ToolStarted,
     WarningRaised,
 )
-from miyabi_cli.report.display import plain_text, safe_text
+from miyabi_cli.report.display import counted, plain_text, safe_text
 from miyabi_cli.report.streams import Streams
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Progress:
         tokens = event.usage.input_tokens + event.usage.output_tokens
         reason = f" ({event.reason})" if event.reason else ""
         self._line(
-            f"attempt {event.attempt}: {event.status}{reason}, {event.steps} steps, {tokens:,} tokens, "
+            f"attempt {event.attempt}: {event.status}{reason}, {counted(event.steps, 'step')}, {tokens:,} tokens, "
             f"{event.seconds:.1f} s"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from miyabi_cli.report.display import plain_text, safe_text
+from miyabi_cli.report.display import counted, plain_text, safe_text
 from miyabi_cli.report.streams import Streams
 
 STYLES = {"verified": "bold green", "unverified": "bold yellow", "failed": "bold red", "limit": "bold yellow"}
@@ -66,16 +66,12 @@ def _names(names: Any) -> str:
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _spent(result: Mapping[str, Any]) -> str:
     usage = result["usage"]
     cost = "cost unknown" if usage["cost_usd"] is None else f"{usage['cost_usd']:.4f} USD"
     return (
-        f"{result['model']} ({result['provider']}), {_count(len(result['attempts']), 'attempt')}, "
-        f"{_count(usage['requests'], 'request')}, "
+        f"{result['model']} ({result['provider']}), {counted(len(result['attempts']), 'attempt')}, "
+        f"{counted(usage['requests'], 'request')}, "
         f"{usage['input_tokens']:,} tokens in ({usage['cached_tokens']:,} cached), {usage['output_tokens']:,} out, "
         f"{cost}, {result['seconds']:.1f} s"
     )
