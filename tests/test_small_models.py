@@ -65,6 +65,29 @@ def test_lines_are_left_out_one_by_one_until_the_checks_pass(repository: Path, m
     assert [json.loads(arguments)["code"] for arguments in infilled] == ["b = 0", "return a + b"]
 
 
+def test_a_line_that_mends_one_test_is_kept_where_another_goes_on_failing(
+    repository: Path, miyabi: Miyabi, git: Git
+) -> None:
+    (repository / "test_other.py").write_text("def test_of_old():\n    assert False\n")
+    git("add", ".", cwd=repository)
+    git("commit", "-qm", "a test that failed before", cwd=repository)
+    ran = play(miyabi, repository, "return a + b", "never asked")
+    assert ran.code == 0, ran.stderr
+    result = result_of(ran)
+    assert [attempt["status"] for attempt in result["attempts"]] == ["verified"]
+    tests = result["checks"][0]["tests"]
+    assert (len(tests["fixed"]), len(tests["still_failing"])) == (1, 1)
+
+
+def test_what_was_tried_and_put_back_is_not_reported(repository: Path, miyabi: Miyabi) -> None:
+    copy = fenced("return a - b")
+    result = result_of(play(miyabi, repository, "return a * b", copy, copy, copy))
+    assert (result["status"], result["patch"]) == ("failed", "")
+    assert [(check["before"], check["after"]) for check in result["checks"]] == [("fail", "fail")]
+    assert result["tests_added"] == 0
+    assert result["warnings"] == []
+
+
 def test_then_the_function_is_written_anew_without_the_old_body(repository: Path, miyabi: Miyabi) -> None:
     copy = fenced("return a - b")
     ran = play(miyabi, repository, SAME_LINE, copy, fenced("return b + a"))

@@ -51,6 +51,7 @@ class Infiller:
     messages: Sequence[Message] = ()
     steps: int = 0
     rounds: int = LINES_TRIED
+    keeps_work: bool = False
     ending: Ending = "answered"
     reason: str = ""
     answer: str = ""

@@ -55,6 +55,7 @@ class Agent:
     sampling: Sampling = SERVERS_CHOICE
     attempt: int = 1
     rounds: int = 3
+    keeps_work: bool = True
     steps: int = 0
     ending: Ending = "answered"
     reason: str = ""

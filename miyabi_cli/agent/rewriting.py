@@ -44,6 +44,7 @@ class Rewriter:
     sampling: Sampling = SERVERS_CHOICE
     attempt: int = 1
     rounds: int = 0
+    keeps_work: bool = True
     steps: int = 0
     ending: Ending = "answered"
     reason: str = ""

@@ -12,7 +12,7 @@ from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.result import AttemptReport, Status
 from miyabi_cli.codegen.setting_up import set_up
 from miyabi_cli.codegen.workers import Worker, digest, open_worker
-from miyabi_cli.errors import ProviderError
+from miyabi_cli.errors import MiyabiError, ProviderError
 from miyabi_cli.events import AttemptEnded, AttemptStarted, ReplyReceived
 from miyabi_cli.messages import Usage
 from miyabi_cli.workspace.staging import Staged, stage
@@ -62,7 +62,8 @@ async def make_attempt(plan: Plan, number: int) -> Attempt:
     try:
         await _work(plan, attempt, worker, judge)
     except ProviderError:
-        await _keep_work(plan, worktree)
+        with contextlib.suppress(MiyabiError):  # why the run ends is the provider's failure
+            await _keep_work(plan, worktree)
         raise
     finally:
         attempt.steps = worker.steps
@@ -88,6 +89,7 @@ async def _work(plan: Plan, attempt: Attempt, worker: Worker, judge: Judge) -> N
         attempt.summary = worker.answer or attempt.summary
         attempt.staged = await _stage(plan, attempt.worktree)
         if attempt.staged is None:
+            attempt.judged = None  # what was judged before is not there any more
             if worker.ending == "answered" and not nudged:
                 nudged = True
                 _tell(plan, worker, NUDGE)
@@ -98,6 +100,8 @@ async def _work(plan: Plan, attempt: Attempt, worker: Worker, judge: Judge) -> N
         attempt.judged = await judge.judge(attempt.staged)
         attempt.status, attempt.reason = attempt.judged.status, attempt.judged.reason
         rounds += 1
+        if attempt.judged.settled and not worker.keeps_work:
+            break
         if worker.ending != "answered" or not attempt.judged.mendable or rounds > worker.rounds:
             break
         _tell(plan, worker, _feedback(attempt.judged))

@@ -37,10 +37,13 @@ class Worker(Protocol):
 
     `messages`: the conversation so far, () where there is none. `rounds`: how often it is worth telling it what fails
     with its work.
+
+    `keeps_work`: its next turn builds on what the last one left, where an infiller begins with the base's files again.
     """
 
     steps: int
     rounds: int
+    keeps_work: bool
     ending: Ending
     reason: str
     answer: str
