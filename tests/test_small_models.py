@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ SMALL = "qwen2.5-coder-1.5b"
 SAME_LINE = "return a - b"  # what the first attempt gets for the one line that it leaves out
 
 
-def play(miyabi: Miyabi, repository: Path, *texts: str, task: str = TASK) -> Ran:
+def play(miyabi: Miyabi, repository: Path, *texts: str, task: str = TASK, flags: Sequence[str] = ()) -> Ran:
     recording = repository.parent / "recording.jsonl"
     lines: list[dict[str, Any]] = [{"type": "run_started", "model": SMALL}, *({"text": text} for text in texts)]
     recording.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return miyabi(
-        "codegen", task, "--provider", "replay", "--model", str(recording), "--format", "json", cwd=repository
+        "codegen", task, "--provider", "replay", "--model", str(recording), "--format", "json", *flags, cwd=repository
     )
 
 
@@ -80,8 +80,7 @@ def test_a_line_that_mends_one_test_is_kept_where_another_goes_on_failing(
 
 
 def test_what_was_tried_and_put_back_is_not_reported(repository: Path, miyabi: Miyabi) -> None:
-    copy = fenced("return a - b")
-    result = result_of(play(miyabi, repository, "return a * b", copy, copy, copy))
+    result = result_of(play(miyabi, repository, "return a * b", flags=["--attempts", "1"]))
     assert (result["status"], result["patch"]) == ("failed", "")
     assert [(check["before"], check["after"]) for check in result["checks"]] == [("fail", "fail")]
     assert result["tests_added"] == 0
