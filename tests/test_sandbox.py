@@ -22,7 +22,6 @@ from pathlib import Path
 
 import pytest
 
-from miyabi_cli.workspace.cgroups import pids_folder
 from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits
 from tests.support.sandboxes import CANARY, Bench, git, make_bench, make_repository, skip_without_bubblewrap
@@ -531,8 +530,8 @@ def test_a_time_out_and_a_cancellation_end_all_of_it(bench: Bench, outside: Path
 
 
 def test_a_fork_bomb_is_capped_and_the_host_still_forks(bench: Bench) -> None:
-    if IS_ROOT and pids_folder() is None:
-        pytest.skip("no kernel limit counts root's processes here: a bomb would hold up the machine for a while")
+    if IS_ROOT:  # the limit holds for users by rlimit; root's command joins its cgroup only after it was started
+        pytest.skip("root's limit has a race on a busy machine, and a bomb that wins it would hold up the machine")
     sizes: list[int] = []
     ended = threading.Event()
 
