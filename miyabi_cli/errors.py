@@ -19,6 +19,9 @@ This module imports nothing of the project but `messages`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from miyabi_cli.messages import Usage
 
 
@@ -52,11 +55,14 @@ class ProviderError(MiyabiError):
         usage: Usage | None = None,
         status: int | None = None,
         retry_after: float | None = None,
+        detail: Mapping[str, Any] | None = None,
     ) -> None:
+        """`detail` is the server's own error object, `retry_after` the seconds that it asks to wait."""
         super().__init__(message, hint=hint)
         self.usage = usage or Usage()
         self.status = status
         self.retry_after = retry_after
+        self.detail = detail or {}
 
 
 class ProviderUnreachable(ProviderError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,11 +59,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function that a model may call; `parameters` is a JSON Schema of type object."""
+    """A function that a model may call; `parameters` is a JSON Schema of type object.
+
+    `namespace` is the family that gpt-oss knows it by: over raw Harmony `exec` of `container` is `container.exec`.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,22 @@ SERVERS_CHOICE = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """All that one reply is asked for with.
+
+    `schema` is a JSON Schema that the text is to obey; `forced` names the function that has to be called; `stop` ends
+    the text. Never a schema together with functions.
+    """
+
+    messages: Sequence[Message]
+    functions: Sequence[Function] = ()
+    sampling: Sampling = SERVERS_CHOICE
+    schema: Mapping[str, Any] | None = None
+    forced: str = ""
+    stop: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of a streamed reply."""
 
@@ -89,11 +109,24 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A reply that does not come yet: `seconds` until the server is asked (again), and why, for a person."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds from the request's first byte to the first delta and to the end of the reply."""
+    """Seconds from the request's first byte to the first delta, and to the end of the reply.
+
+    `between_tokens` is the mean between two deltas, `longest_pause` the longest; None with fewer than two.
+    """
 
     first_token: float | None = None
     total: float = 0.0
+    between_tokens: float | None = None
+    longest_pause: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +143,10 @@ class Reply:
     def message(self) -> Message:
         """Return the reply as it stands in the history."""
         return Message("assistant", self.text, thought=self.thought, tool_calls=self.tool_calls)
+
+
+# What streams in: pieces of the reply and reasons for waiting, and last the whole `Reply`.
+Piece = Delta | Waiting | Reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from miyabi_cli.agent.allowance import Allowance, Bounds
 from miyabi_cli.agent.loop import Agent
 from miyabi_cli.errors import BrokenReply, ProviderError
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
-from miyabi_cli.llm.profiles import Capabilities
-from miyabi_cli.llm.replay import Replay, read_lines, replies_of
+from miyabi_cli.llm.profiles import Capabilities, profile_of
+from miyabi_cli.llm.provider import Provider
+from miyabi_cli.llm.replay import Replay, open_replay, read_lines, replies_of
 from miyabi_cli.messages import Function, Message, Usage
 
 LOOK = Function("look", "Look.", {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]})
@@ -59,7 +60,7 @@ def play(tmp_path: Path) -> Play:
 
         async def main() -> tuple[Agent, list[Event]]:
             agent = Agent(
-                provider=Replay(file),
+                provider=open_replay(file),
                 actions=actions or NativeTools([LOOK]),
                 run_tool=tool,
                 allowance=Allowance(bounds or Bounds(), **({"clock": clock} if clock else {})),
@@ -134,17 +135,16 @@ def test_each_limit_ends_it_between_two_steps(play: Play, bounds: Bounds, reason
     assert 1 <= len(ran) <= 3
 
 
-def test_a_provider_that_fails_raises_and_its_cost_is_on_the_account(tmp_path: Path) -> None:
+def test_a_provider_that_fails_raises_and_its_cost_is_on_the_account() -> None:
     class Failing(Replay):
-        async def chat(self, *_: Any, **__: Any) -> Any:
+        async def stream(self, *_: Any, **__: Any) -> Any:
             raise ProviderError("down", usage=Usage(requests=3, input_tokens=7))
             yield
 
-    (tmp_path / "none").write_text("")
     allowance = Allowance(Bounds())
 
     async def main() -> None:
-        agent = Agent(Failing(tmp_path / "none"), NativeTools([]), tool, allowance, list(HEAD))
+        agent = Agent(Provider(Failing("none", profile_of("none"), ())), NativeTools([]), tool, allowance, list(HEAD))
         async for _ in agent.turn():
             pass
 

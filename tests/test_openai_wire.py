@@ -19,9 +19,9 @@ from miyabi_cli.errors import (
     ProviderUnreachable,
     RequestTooLarge,
 )
-from miyabi_cli.llm.openai import ChatCompletions
+from miyabi_cli.llm.openai import open_openai
 from miyabi_cli.llm.retry import Retries, retry_after
-from miyabi_cli.messages import Delta, Function, LLMRequest, Message, Reply, Sampling
+from miyabi_cli.messages import Delta, Function, LLMRequest, Message, Reply, Sampling, Waiting
 from tests.support.server import (
     call,
     chat_server,
@@ -65,9 +65,10 @@ def ask(
     **options: Any,
 ) -> tuple[list[Delta], Reply]:
     async def main() -> tuple[list[Delta], Reply]:
-        provider = ChatCompletions(url, model, key=key, idle=idle, retries=(waits or Waits()).retries())
+        provider = open_openai(url, model, key=key, idle=idle, retries=(waits or Waits()).retries())
         try:
-            pieces = [piece async for piece in provider.chat(messages, functions, **options)]
+            stream = provider.chat(messages, functions, **options)
+            pieces = [piece async for piece in stream if not isinstance(piece, Waiting)]
         finally:
             await provider.close()
         *deltas, reply = pieces
@@ -341,7 +342,7 @@ def test_a_loopback_server_is_asked_past_the_proxy(monkeypatch: pytest.MonkeyPat
 
 def test_generate_answers_one_prompt() -> None:
     async def main(url: str) -> Any:
-        provider = ChatCompletions(url, "gpt-oss-20b")
+        provider = open_openai(url, "gpt-oss-20b")
         try:
             return await provider.generate(LLMRequest("hello", temperature=0.5, max_tokens=7))
         finally:
@@ -355,7 +356,7 @@ def test_generate_answers_one_prompt() -> None:
 
 def test_call_function_tells_the_model_what_is_wrong_and_returns_valid_arguments() -> None:
     async def main(url: str) -> Any:
-        provider = ChatCompletions(url, "gpt-oss-20b")
+        provider = open_openai(url, "gpt-oss-20b")
         try:
             return await provider.call_function(ADD, QUESTION)
         finally:

@@ -14,12 +14,12 @@ from typing import Any, get_args
 import pytest
 
 from miyabi_cli.errors import ProviderError
-from miyabi_cli.llm.embedded import EmbeddedModel
+from miyabi_cli.llm.embedded import RETRIES, EmbeddedModel
 from miyabi_cli.llm.engines import Engine, ensure_engine, stop_engines
-from miyabi_cli.llm.openai import ChatCompletions
+from miyabi_cli.llm.openai import open_openai
 from miyabi_cli.llm.profiles import profile_of
 from miyabi_cli.llm.provider import Provider
-from miyabi_cli.llm.replay import Replay
+from miyabi_cli.llm.replay import open_replay
 from miyabi_cli.llm.table import OPENERS
 from miyabi_cli.messages import Delta, Function, LLMRequest, Message, Reply, Sampling
 from miyabi_cli.settings.schema import Server
@@ -53,7 +53,7 @@ def openai(_: Path, __: Any, replies: list[str]) -> Iterator[Provider]:
             stream(handler, say(text[:1] if short else text, finish="length" if short else "stop"))
 
     with chat_server(turn) as server:
-        yield ChatCompletions(server.url, "qwen2.5-coder-1.5b")
+        yield open_openai(server.url, "qwen2.5-coder-1.5b")
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def replay(folder: Path, _: Any, replies: list[str]) -> Iterator[Provider]:
     usage = {"requests": 1, "input_tokens": 3, "output_tokens": 2}
     lines = [{"text": text, "usage": usage, "finish_reason": "stop"} for text in replies]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    yield Replay(file, "qwen2.5-coder-1.5b")
+    yield open_replay(file, "qwen2.5-coder-1.5b")
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def embedded(folder: Path, request: pytest.FixtureRequest, _: list[str]) -> Iter
     def start() -> Any:
         return ensure_engine(model, threads=1, context=2048, keep_alive=60)
 
-    yield EmbeddedModel("smollm2-135m", start, idle=None, profile=profile_of(model.name))
+    yield Provider(EmbeddedModel("smollm2-135m", start, idle=None, profile=profile_of(model.name)), retries=RETRIES)
     asyncio.run(stop_engines())
 
 
@@ -186,7 +186,8 @@ def test_an_engine_that_dies_is_started_anew(
         return engines[-1]
 
     async def main() -> None:
-        provider = EmbeddedModel("smollm2-135m", start, idle=None, profile=profile_of("smollm2"))
+        wire = EmbeddedModel("smollm2-135m", start, idle=None, profile=profile_of("smollm2"))
+        provider = Provider(wire, retries=RETRIES)
         try:
             first = await provider.generate(LLMRequest("Hi", temperature=0, max_tokens=3))
             os.kill(engines[0].pid, signal.SIGKILL)

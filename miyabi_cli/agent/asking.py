@@ -8,9 +8,9 @@ from typing import Any
 
 from miyabi_cli.agent.allowance import Allowance
 from miyabi_cli.errors import BrokenReply, ProviderError
-from miyabi_cli.events import ReplyStreaming
+from miyabi_cli.events import ProgressMade, ReplyStreaming
 from miyabi_cli.llm.provider import Provider
-from miyabi_cli.messages import Function, Message, Reply, Sampling
+from miyabi_cli.messages import Function, Message, Reply, Sampling, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Question:
 
 async def ask_model(
     provider: Provider, messages: Sequence[Message], question: Question, *, allowance: Allowance, attempt: int
-) -> AsyncIterator[ReplyStreaming | Reply]:
+) -> AsyncIterator[ReplyStreaming | ProgressMade | Reply]:
     """Yield what streams in, and last the reply. Raises ProviderError; its usage is on the account by then."""
     reply: Reply | None = None
     pieces = provider.chat(messages, question.functions, question.sampling, question.schema, question.stop)
@@ -33,6 +33,8 @@ async def ask_model(
         async for piece in pieces:
             if isinstance(piece, Reply):
                 reply = piece
+            elif isinstance(piece, Waiting):
+                yield ProgressMade(f"waiting {piece.seconds:.0f} s: {piece.reason}")
             else:
                 yield ReplyStreaming(attempt, piece)
     except ProviderError as error:

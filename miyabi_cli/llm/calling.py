@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from miyabi_cli.errors import BrokenReply
-from miyabi_cli.llm.provider import Provider
-from miyabi_cli.messages import Delta, Function, LLMRequest, LLMResponse, Message, Reply, Sampling, Usage
+from miyabi_cli.llm.profiles import Capabilities
+from miyabi_cli.messages import ChatRequest, Function, LLMRequest, LLMResponse, Message, Piece, Reply, Sampling, Usage
 
 TRIES = 3
 
 
+class Model(Protocol):
+    """What is asked: the part of a provider that these functions need."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Piece]: ...
+
+
 async def call_function(
-    provider: Provider, function: Function, messages: Sequence[Message], sampling: Sampling
+    model: Model, function: Function, messages: Sequence[Message], sampling: Sampling
 ) -> dict[str, Any]:
     """Ask for the arguments as a schema-bound object, check them, and tell the model what is wrong, twice at most.
 
@@ -29,8 +41,8 @@ async def call_function(
     spent = Usage()
     problem = ""
     for _ in range(TRIES):
-        held = schema if provider.capabilities.schema else None
-        reply = await last_reply(provider.chat(history, sampling=sampling, schema=held))
+        held = schema if model.capabilities.schema else None
+        reply = await last_reply(model.stream(ChatRequest(history, sampling=sampling, schema=held)))
         spent += reply.usage
         try:
             arguments = find_object(reply)
@@ -41,19 +53,19 @@ async def call_function(
             history += [reply.message(), Message("user", said)]
         else:
             return arguments
-    raise BrokenReply(f"{provider.name} gave no valid arguments for {function.name}: {problem}", usage=spent)
+    raise BrokenReply(f"{model.name} gave no valid arguments for {function.name}: {problem}", usage=spent)
 
 
-async def generate(provider: Provider, request: LLMRequest) -> LLMResponse:
+async def generate(model: Model, request: LLMRequest) -> LLMResponse:
     """Answer one prompt by a chat of one message; `tokens_used` are those of prompt and answer."""
     sampling = Sampling(request.temperature, request.max_tokens, request.effort)
-    reply = await last_reply(provider.chat([Message("user", request.prompt)], sampling=sampling))
+    reply = await last_reply(model.stream(ChatRequest([Message("user", request.prompt)], sampling=sampling)))
     return LLMResponse(
         reply.text, reply.usage.input_tokens + reply.usage.output_tokens, reply.finish_reason, reply.usage
     )
 
 
-async def last_reply(pieces: AsyncIterator[Delta | Reply]) -> Reply:
+async def last_reply(pieces: AsyncIterator[Piece]) -> Reply:
     """Drain a chat and return its reply."""
     reply: Reply | None = None
     async for piece in pieces:

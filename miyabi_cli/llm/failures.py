@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import httpx
 
@@ -27,13 +28,16 @@ def refusal(response: httpx.Response, body: bytes, *, provider: str) -> Provider
     said = server_message(body)
     status = response.status_code
     message = f"{provider} answered {status}" + (f": {said}" if said else "")
+    detail = error_object(body)
     wait = retry_after(response.headers.get("retry-after"))
     if status == 413 or (status == 400 and TOO_LARGE.search(said)):
-        return RequestTooLarge(message, hint="use a model with a larger window, or a smaller task", status=status)
+        return RequestTooLarge(
+            message, hint="use a model with a larger window, or a smaller task", status=status, detail=detail
+        )
     if status in RETRIED_STATUS:
-        hint = f"the server asks to wait {wait:.0f} s" if wait else "the server is busy or broken; try again later"
-        return ProviderOverloaded(message, hint=hint, status=status, retry_after=wait)
-    return ProviderRefused(message, hint=_hint(status, provider), status=status)
+        patience = f"the server asks to wait {wait:.0f} s" if wait else "the server is busy or broken; try again later"
+        return ProviderOverloaded(message, hint=patience, status=status, retry_after=wait, detail=detail)
+    return ProviderRefused(message, hint=_hint(status, provider), status=status, detail=detail)
 
 
 def _hint(status: int, provider: str) -> str | None:
@@ -57,6 +61,16 @@ def server_message(body: bytes) -> str:
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
     return _one_line(error if isinstance(error, str) else json.dumps(error))
+
+
+def error_object(body: bytes) -> dict[str, Any]:
+    """Return the object that a server's error carries, `{"error": {…}}` or bare; {} where it is none."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return {}
+    error = data.get("error", data) if isinstance(data, dict) else None
+    return error if isinstance(error, dict) else {}
 
 
 def connection_error(error: httpx.TransportError, *, endpoint: str, provider: str) -> ProviderError:

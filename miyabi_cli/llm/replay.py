@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from miyabi_cli.errors import BrokenReply, MachineError, ProviderError
-from miyabi_cli.llm.calling import call_function, generate, last_reply
+from miyabi_cli.llm.counting import upper_bound
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
+from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import (
-    SERVERS_CHOICE,
+    ChatRequest,
     Delta,
     Function,
-    LLMRequest,
-    LLMResponse,
     Message,
+    Piece,
     Reply,
-    Sampling,
     Timing,
     ToolCall,
     Usage,
 )
 
 
-class Replay:
-    """A `Provider` that gives the replies of a file, in their order, and raises ProviderError after the last.
+def open_replay(file: Path, model: str | None = None, *, profile: Profile | None = None) -> Provider:
+    """Return a model that gives the replies of a file, in their order, and raises ProviderError after the last.
 
     The file is a run's `events.jsonl` (its `reply` events are taken), or one reply a line:
     `{"text", "thought", "tool_calls": [{"id", "name", "arguments"}], "finish_reason", "usage"}`, each key optional.
     `model` None: the model that the log names, since what a model can do decides how its replies are read.
+    Raises MachineError, BrokenReply.
     """
+    lines = read_lines(file)
+    name = model or recorded_model(lines) or "replay"
+    return Provider(Replay(name, profile or profile_of(name), replies_of(lines)))
 
-    def __init__(self, file: Path, model: str | None = None, *, profile: Profile | None = None) -> None:
-        lines = read_lines(file)
-        self.name = "replay"
-        self.model_name = model or recorded_model(lines) or "replay"
-        self.profile = profile or profile_of(self.model_name)
-        self._replies: Iterator[Reply] = iter(replies_of(lines))
+
+class Replay:
+    """A `Wire` that is none: what it gives does not depend on what is asked."""
+
+    name = "replay"
+
+    def __init__(self, model: str, profile: Profile, replies: Iterable[Reply]) -> None:
+        self.model_name = model
+        self.profile = profile
+        self._replies = iter(replies)
 
     @property
     def max_tokens(self) -> int:
@@ -48,17 +55,7 @@ class Replay:
     def capabilities(self) -> Capabilities:
         return self.profile.capabilities
 
-    async def generate(self, request: LLMRequest) -> LLMResponse:
-        return await generate(self, request)
-
-    async def chat(
-        self,
-        messages: Sequence[Message],  # noqa: ARG002 - what is played does not depend on what is asked
-        functions: Sequence[Function] = (),  # noqa: ARG002
-        sampling: Sampling = SERVERS_CHOICE,  # noqa: ARG002
-        schema: Mapping[str, Any] | None = None,  # noqa: ARG002
-        stop: Sequence[str] = (),  # noqa: ARG002
-    ) -> AsyncIterator[Delta | Reply]:
+    async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:  # noqa: ARG002
         reply = next(self._replies, None)
         if reply is None:
             raise ProviderError(
@@ -67,13 +64,11 @@ class Replay:
         yield Delta(reply.text, reply.thought, "".join(call.name + call.arguments for call in reply.tool_calls))
         yield reply
 
-    async def call_function(
-        self, function: Function, messages: Sequence[Message], sampling: Sampling = SERVERS_CHOICE
-    ) -> dict[str, Any]:
-        return await call_function(self, function, messages, sampling)
+    def infill(self, prefix: str, suffix: str, max_tokens: int, stop: Sequence[str]) -> AsyncIterator[Piece]:  # noqa: ARG002
+        return self.stream(ChatRequest(()))
 
-    async def infill(self, prefix: str, suffix: str, *, max_tokens: int, stop: Sequence[str] = ()) -> Reply:  # noqa: ARG002
-        return await last_reply(self.chat([]))
+    async def count(self, messages: Sequence[Message], functions: Sequence[Function]) -> int:
+        return upper_bound(messages, functions)
 
     async def close(self) -> None:
         return None

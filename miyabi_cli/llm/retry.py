@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderOverloaded, ProviderUnreachable
-from miyabi_cli.messages import Delta, Reply, Usage
+from miyabi_cli.messages import Piece, Reply, Usage, Waiting
 
 RETRIED_STATUS = frozenset({408, 409, 429, 498, 500, 502, 503, 504})
 
-Stream = Callable[[], AsyncIterator[Delta | Reply]]
+Stream = Callable[[], AsyncIterator[Piece]]
+
+SILENT_SECONDS = 2.0  # a shorter wait is not worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Retries:
         return backoff * (0.5 + self.jitter() / 2)
 
 
-async def stream_again(stream: Stream, retries: Retries) -> AsyncIterator[Delta | Reply]:
+async def stream_again(stream: Stream, retries: Retries) -> AsyncIterator[Piece]:
     """Yield a stream; where it breaks, throw the partial reply away and ask again.
 
     Safe because no tool runs before a reply is whole. Deltas of a broken try have been yielded: they are
@@ -58,6 +60,9 @@ async def stream_again(stream: Stream, retries: Retries) -> AsyncIterator[Delta 
             if seconds is None:
                 error.usage = spent
                 raise
+            reason = error.message
+        if seconds >= SILENT_SECONDS:
+            yield Waiting(seconds, reason)
         await retries.sleep(seconds)
 
 

@@ -83,7 +83,7 @@ def _is_local(settings: Settings, name: str) -> bool:
 
 def _chat_completions(name: str) -> Opener:
     async def opened(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
-        from miyabi_cli.llm.openai import ChatCompletions
+        from miyabi_cli.llm.openai import open_openai
         from miyabi_cli.llm.profiles import profile_of
 
         section: Any = getattr(settings.llm, name)
@@ -95,7 +95,7 @@ def _chat_completions(name: str) -> Opener:
         if (acts := getattr(section, "tools", "auto")) != "auto":
             profile = replace(profile, capabilities=CAPABILITIES[acts], editing="apply_patch")
         idle = settings.llm.timeout or IDLE_SECONDS[name]
-        return ChatCompletions(section.endpoint, section.model, key=key, name=name, profile=profile, idle=idle)
+        return open_openai(section.endpoint, section.model, key=key, name=name, profile=profile, idle=idle)
 
     return opened
 
@@ -111,11 +111,11 @@ async def _embedded(settings: Settings, progress: Progress) -> Provider:
 
 
 async def _replay(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001
-    from miyabi_cli.llm.replay import Replay
+    from miyabi_cli.llm.replay import open_replay
 
     if settings.llm.replay.file is None:
         raise SettingsError("the provider replay needs a recording", hint="--model FILE, or llm.replay.file")
-    return Replay(settings.llm.replay.file)
+    return open_replay(settings.llm.replay.file)
 
 
 async def _not_yet(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001
