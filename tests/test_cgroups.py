@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
+import time
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
@@ -56,32 +56,31 @@ def test_where_there_is_none_there_is_none(tmp_path: Path, own: str) -> None:
 
 
 def test_without_a_folder_there_is_no_limit(tmp_path: Path) -> None:
-    with limited_processes(5, None) as hold:
-        assert hold is None
-    with limited_processes(5, tmp_path / "gone") as hold:
-        assert hold is None
+    for folder in (None, tmp_path / "gone"):
+        with limited_processes(5, folder) as joining:
+            assert joining == ()
 
 
-def test_the_limit_holds_for_what_a_process_starts_before_and_after() -> None:
+def test_a_command_that_can_not_join_does_not_run(tmp_path: Path) -> None:
+    folder = tmp_path / "groups"
+    folder.mkdir()
+    with limited_processes(5, folder) as joining:
+        shutil.rmtree(joining[-1].rpartition("/")[0])
+        ended = subprocess.run([*joining, "touch", tmp_path / "ran"], capture_output=True)
+    assert ended.returncode != 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_limit_holds_for_all_that_a_command_starts() -> None:
     folder = pids_folder() if os.geteuid() == 0 else None
     if folder is None or not shutil.which("dash"):
         pytest.skip("no cgroup of processes can be made here, or no shell that gives up at once")
-    script = "sleep 60 & echo begun; read go; for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; echo all"
     for _ in range(2):  # the second takes the first's group
-        with (
-            limited_processes(5, folder) as hold,
-            subprocess.Popen(
-                ["dash", "-c", script], stdin=PIPE, stdout=PIPE, stderr=STDOUT, start_new_session=True, text=True
-            ) as child,
-        ):
-            assert hold is not None
-            assert child.stdin is not None
-            assert child.stdout is not None
-            assert child.stdout.readline() == "begun\n"
-            hold(child.pid)
-            child.stdin.write("go\n")
-            child.stdin.flush()
-            try:
-                assert child.stdout.readline().endswith(": Cannot fork\n")
-            finally:
-                os.killpg(child.pid, signal.SIGKILL)
+        with limited_processes(5, folder) as joining:
+            script = "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo all"
+            ended = subprocess.run([*joining, "dash", "-c", script], stdout=PIPE, stderr=STDOUT, text=True, timeout=60)
+            assert ended.returncode != 0
+            assert "fork" in ended.stdout
+            assert "all" not in ended.stdout
+            while Path(joining[-1]).read_text():
+                time.sleep(0.05)

@@ -125,7 +125,10 @@ class Bubblewrap:
         self._shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
         self._prlimit = "/usr/bin/prlimit" if Path("/usr/bin/prlimit").exists() else None
         self._count_processes = _counts_by_namespace(platform.release())
-        self._cgroups = pids_folder() if os.geteuid() == 0 else None
+        is_root = os.geteuid() == 0
+        self._cgroups = pids_folder() if is_root else None
+        # No limit of the kernel's counts root's processes without a cgroup: they run behind the watch that does.
+        self._behind_us = ("nice", "-n", str(_NICE)) if is_root else ()
         self._views: dict[object, layout.View] = {}
         unfiltered = () if base.seccomp else (f"no filter of system calls for {platform.machine()}: seccomp is off",)
         self.warnings = (*warnings, *unfiltered)
@@ -155,27 +158,20 @@ class Bubblewrap:
         with (
             _status_pipe() as status,
             self._base.opened() as (arguments, descriptors),
-            limited_processes(limits.processes, self._cgroups) as hold,
+            limited_processes(limits.processes, self._cgroups) as joining,
         ):
             own = ["--json-status-fd", str(status.write_end), "--chdir", str(place.inside / folder)]
             outcome = await run_process(
-                [self._program, *arguments, *mounts, *own, "--", *argv],
+                [*(joining or self._behind_us), self._program, *arguments, *mounts, *own, "--", *argv],
                 cwd=Path("/"),
                 environment=self._environment | dict(environment or {}),
                 limits=limits,
                 pass_fds=(status.write_end, *descriptors),
-                started=hold or self._yield_to_us,
                 first_inside=status.child,
                 folders=_writable_folders(place),
             )
             _raise_failure(outcome, status)
         return outcome
-
-    def _yield_to_us(self, pid: int) -> None:
-        """Let a command of root's, whose processes no kernel limit counts here, run behind the watch that does."""
-        if os.geteuid() == 0:
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PGRP, pid, _NICE)
 
     def _mounts(self, place: Place) -> tuple[str, ...]:
         """Return the arguments for a place, kept for as long as the tree's own folders ask for the same."""

@@ -60,13 +60,12 @@ async def run_process(
     environment: Mapping[str, str],
     limits: Limits,
     pass_fds: Sequence[int] = (),
-    started: Callable[[int], None] | None = None,
     first_inside: Callable[[], int | None] = lambda: None,
     folders: Sequence[Path] = (),
 ) -> Outcome:
     """Run a command in a session of its own with stdin from /dev/null, and return when all of it has ended.
 
-    `started` is called with the child's pid as soon as there is one. `first_inside` says the pid of the first process
+    `first_inside` says the pid of the first process
     of the child's pid namespace, if there is one: it is killed first and waited for. `folders` are those that the
     command can write, watched for `limits.disk_bytes`.
     A command that can't be started is an outcome too (127 or 126). On cancellation the child is killed and reaped
@@ -82,8 +81,6 @@ async def run_process(
         return _not_started(argv, error, time.perf_counter() - begun)
     finally:
         os.close(write_end)
-    if started:
-        started(child.pid)
     run = _Run(child, read_end, limits, watch, first_inside)
     exit_code = await run.end()
     return run.outcome(exit_code, time.perf_counter() - begun)
