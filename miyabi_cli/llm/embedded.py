@@ -15,7 +15,7 @@ from miyabi_cli.llm.models import find_model
 from miyabi_cli.llm.openai import ChatCompletions
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
-from miyabi_cli.llm.retry import Retries
+from miyabi_cli.llm.retry import Retries, closing
 from miyabi_cli.llm.server import Server
 from miyabi_cli.messages import ChatRequest, Function, Message, Piece, Reply
 
@@ -84,8 +84,9 @@ class EmbeddedModel:
         """Yield what the engine answers. Where the connection breaks, the next try starts the engine anew."""
         wire = await self.connect()
         try:
-            async for piece in ask(wire):
-                yield _at_no_cost(piece)
+            async with closing(ask(wire)) as pieces:
+                async for piece in pieces:
+                    yield _at_no_cost(piece)
         except ProviderUnreachable:
             if self._wire is wire:  # else another attempt has already started the engine anew
                 await self.close()

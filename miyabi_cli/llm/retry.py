@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -51,8 +52,9 @@ async def stream_again(stream: Stream, retries: Retries) -> AsyncIterator[Piece]
     spent = Usage()
     for attempt in range(1, retries.attempts + 1):
         try:
-            async for piece in stream():
-                yield replace(piece, usage=piece.usage + spent) if isinstance(piece, Reply) else piece
+            async with closing(stream()) as pieces:
+                async for piece in pieces:
+                    yield replace(piece, usage=piece.usage + spent) if isinstance(piece, Reply) else piece
             return
         except ProviderError as error:
             spent += error.usage
@@ -64,6 +66,16 @@ async def stream_again(stream: Stream, retries: Retries) -> AsyncIterator[Piece]
         if seconds >= SILENT_SECONDS:
             yield Waiting(seconds, reason)
         await retries.sleep(seconds)
+
+
+@asynccontextmanager
+async def closing(pieces: AsyncIterator[Piece]) -> AsyncIterator[AsyncIterator[Piece]]:
+    """Close a stream at the block's end, also where it was not read to its own: the server then stops to work on it."""
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
 
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:

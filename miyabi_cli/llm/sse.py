@@ -2,42 +2,89 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+LINE_END = re.compile(rb"\r\n|\n|\r")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+async def read_events(blocks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """Yield the `data` of each event; comments and other fields are passed over.
 
-    Lines end in LF, CR LF or CR only: JSON may hold U+2028, at which `str.splitlines` would cut it.
     A last event without its blank line is yielded too, since some servers leave it out.
-    Raises ValueError for a line longer than `MAX_LINE_BYTES`.
+    Raises ValueError for an event longer than `MAX_EVENT_BYTES`.
     """
-    data: list[str] = []
-    async for line in _lines(chunks):
-        if not line:
-            if data:
-                yield "\n".join(data)
-                data.clear()
-        elif line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" ").decode("utf-8", "replace"))
-    if data:
-        yield "\n".join(data)
+    events = _Events()
+    lines = Lines()
+    async for block in blocks:
+        for line in lines.feed(block):
+            if (data := events.add(line)) is not None:
+                yield data
+    for line in (*lines.end(), b""):
+        if (data := events.add(line)) is not None:
+            yield data
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    buffer = b""
-    async for chunk in chunks:
-        buffer += chunk
-        # A CR at the end may be the first half of CR LF: it waits for the next chunk.
-        held = b"\r" if buffer.endswith(b"\r") else b""
-        whole = buffer[: len(buffer) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, rest = whole.split(b"\n")
-        for line in lines:
-            yield line
-        buffer = rest + held
-        if len(buffer) > MAX_LINE_BYTES:
-            raise ValueError(f"an event of more than {MAX_LINE_BYTES} bytes")
-    if buffer:
-        yield buffer.rstrip(b"\r")
+@dataclass(slots=True)
+class Lines:
+    """Cuts blocks of bytes into lines, which end in LF, CR LF or CR only.
+
+    JSON may hold U+2028, at which `str.splitlines` would cut it. A line that comes in many blocks is joined once.
+    """
+
+    limit: int = MAX_EVENT_BYTES
+    _parts: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    _after_return: bool = False
+
+    def feed(self, block: bytes) -> list[bytes]:
+        """Return the lines that end in this block. Raises ValueError past `limit` bytes of one line."""
+        if self._after_return and block.startswith(b"\n"):  # the second half of a CR LF, cut by the network
+            block = block[1:]
+        if not block:
+            return []
+        self._after_return = block.endswith(b"\r")
+        first, *rest = LINE_END.split(block) if b"\r" in block else block.split(b"\n")
+        self._parts.append(first)
+        self._size += len(first)
+        if self._size > self.limit:
+            raise ValueError(f"a line of more than {self.limit} bytes")
+        if not rest:
+            return []
+        line = b"".join(self._parts) if len(self._parts) > 1 else first
+        *whole, last = rest
+        self._parts = [last] if last else []
+        self._size = len(last)
+        return [line, *whole]
+
+    def end(self) -> list[bytes]:
+        """Return the last line, where it has no end."""
+        return [b"".join(self._parts)] if self._parts else []
+
+
+@dataclass(slots=True)
+class _Events:
+    data: list[bytes] = field(default_factory=list)
+    size: int = 0
+    begun: bool = False
+
+    def add(self, line: bytes) -> str | None:
+        """Take a line; return the event that it ends, if it does."""
+        if not self.begun:
+            self.begun = True
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        if line.startswith(b"data:"):
+            self.data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            self.size += len(line)
+            if self.size > MAX_EVENT_BYTES:
+                raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+        elif line == b"data":  # a field without a colon has an empty value
+            self.data.append(b"")
+        elif not line and self.data:
+            whole = self.data[0] if len(self.data) == 1 else b"\n".join(self.data)
+            self.data, self.size = [], 0
+            return whole.decode("utf-8", "replace")
+        return None
