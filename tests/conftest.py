@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from miyabi_cli.errors import MachineError
-from miyabi_cli.llm.models import known_model
-from miyabi_cli.llm.pull import open_pull_client, pull
+from miyabi_cli.llm.local.models import known_model
+from miyabi_cli.llm.local.pull import open_pull_client, pull
 
 PYTHON = sys.executable
 ROOT = Path(__file__).parent.parent

@@ -22,9 +22,9 @@ import httpx
 import pytest
 
 from miyabi_cli.errors import MachineError
-from miyabi_cli.llm.engines import Engine, ensure_engine, stop_engines
-from miyabi_cli.llm.launch import check_memory, engine_environment, require_engine
-from miyabi_cli.llm.models import known_model
+from miyabi_cli.llm.local.engines import Engine, ensure_engine, stop_engines
+from miyabi_cli.llm.local.launch import check_memory, engine_environment, require_engine
+from miyabi_cli.llm.local.models import known_model
 
 pytestmark = pytest.mark.embedded
 
@@ -130,7 +130,7 @@ SECOND_PROCESS = textwrap.dedent(
     """
     import asyncio, json, sys
     from pathlib import Path
-    from miyabi_cli.llm.engines import ensure_engine
+    from miyabi_cli.llm.local.engines import ensure_engine
     loading = lambda text: print(text, file=sys.stderr, flush=True)
     async def main():
         model = Path(sys.argv[1])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from miyabi_cli.llm.index import PUBLIC_INDEX, find_wheel, index_url, project_url, without_credentials
+from miyabi_cli.llm.local.index import PUBLIC_INDEX, find_wheel, index_url, project_url, without_credentials
 
 PAGE_URL = "https://index.example/simple/some-model/"
 JSON = "application/vnd.pypi.simple.v1+json"

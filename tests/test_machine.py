@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from miyabi_cli.llm.machine import available_memory, default_threads, usable_processors
+from miyabi_cli.llm.local.machine import available_memory, default_threads, usable_processors
 from tests.support.trees import write_tree
 
 MIB = 1024**2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from miyabi_cli.errors import MachineError, UsageError
-from miyabi_cli.llm.models import (
+from miyabi_cli.llm.local.models import (
     KNOWN_MODELS,
     FileSource,
     KnownModel,

@@ -20,8 +20,8 @@ import httpx
 import pytest
 
 from miyabi_cli.errors import MachineError
-from miyabi_cli.llm.models import FileSource, KnownModel, WheelSource, model_path
-from miyabi_cli.llm.pull import open_pull_client, pull
+from miyabi_cli.llm.local.models import FileSource, KnownModel, WheelSource, model_path
+from miyabi_cli.llm.local.pull import open_pull_client, pull
 from tests.support.packages import FileHost, file_host
 
 PART = 40_000

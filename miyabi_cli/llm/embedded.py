@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from miyabi_cli.errors import ProviderUnreachable
 from miyabi_cli.llm.counting import upper_bound
-from miyabi_cli.llm.engines import Engine, ensure_engine
-from miyabi_cli.llm.models import find_model
+from miyabi_cli.llm.local.engines import Engine, ensure_engine
+from miyabi_cli.llm.local.models import find_model
 from miyabi_cli.llm.openai import ChatCompletions
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from miyabi_cli.llm.index import without_credentials
+from miyabi_cli.llm.local.index import without_credentials
 
 TRIES = 4
 PAUSE_SECONDS = 0.3

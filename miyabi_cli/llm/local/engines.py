@@ -18,9 +18,9 @@ import httpx
 
 from miyabi_cli import __version__
 from miyabi_cli.errors import MachineError
-from miyabi_cli.llm.launch import EngineOptions, launch, launch_failure
-from miyabi_cli.llm.machine import default_threads
-from miyabi_cli.llm.models import KnownModel, find_model
+from miyabi_cli.llm.local.launch import EngineOptions, launch, launch_failure
+from miyabi_cli.llm.local.machine import default_threads
+from miyabi_cli.llm.local.models import KnownModel, find_model
 from miyabi_cli.locks import is_taken, lock, locked, open_lock
 from miyabi_cli.places import data_dir
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_cli.errors import MachineError
-from miyabi_cli.llm.machine import available_memory
-from miyabi_cli.llm.models import MIB, needed_memory
+from miyabi_cli.llm.local.machine import available_memory
+from miyabi_cli.llm.local.models import MIB, needed_memory
 
 MOST_CACHE_MIB = 2048
 PASSED_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")

@@ -1,0 +1,1 @@
+"""Models and the engine on this machine: fetched, verified, started, shared."""
