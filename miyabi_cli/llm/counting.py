@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from miyabi_cli.messages import Function, Message
 
@@ -12,12 +12,21 @@ FRAME_TOKENS = 16  # roles, channels and separators around one message, in any c
 
 def upper_bound(messages: Sequence[Message], functions: Sequence[Function] = ()) -> int:
     """Return tokens that no prompt of these exceeds: a token of a byte-level vocabulary is a byte at least."""
-    texts = [part for message in messages for part in _parts(message)]
-    texts += [f"{function.name}{function.description}{json.dumps(function.parameters)}" for function in functions]
-    frames = len(messages) + len(functions) + sum(len(message.tool_calls) for message in messages)
-    return sum(len(text.encode("utf-8", "replace")) for text in texts) + FRAME_TOKENS * (frames + 1)
+    texts = [f"{function.name}{function.description}{json.dumps(function.parameters)}" for function in functions]
+    frames = FRAME_TOKENS * (len(functions) + 1)
+    return bound_of_messages(messages) + _bytes(texts) + frames
 
 
-def _parts(message: Message) -> tuple[str, ...]:
-    calls = tuple(call.name + call.arguments for call in message.tool_calls)
-    return (message.content, message.thought, message.tool_name, *calls)
+def bound_of_messages(messages: Iterable[Message]) -> int:
+    """Return tokens that messages do not exceed which are added to a prompt."""
+    return sum(_bytes(_parts(message)) + FRAME_TOKENS * (1 + len(message.tool_calls)) for message in messages)
+
+
+def _parts(message: Message) -> Iterable[str]:
+    yield from (message.content, message.thought, message.tool_name)
+    for call in message.tool_calls:
+        yield from (call.name, call.arguments)
+
+
+def _bytes(texts: Iterable[str]) -> int:
+    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
