@@ -6,6 +6,7 @@
     ├── ProviderError            the model's server: its usage so far is in `usage`
     │   ├── ProviderUnreachable  no connection, or it broke and stayed broken
     │   ├── ProviderRefused      401, 403, 404: key, model or route
+    │   │   └── ToolsRefused     the server takes no functions: actions may be asked for as JSON
     │   ├── ProviderOverloaded   429, 503, 5xx: gave up after the retries
     │   ├── RequestTooLarge      the prompt does not fit the model's window
     │   └── BrokenReply          a reply that is cut, not JSON or not of the wire's format
@@ -71,6 +72,10 @@ class ProviderUnreachable(ProviderError):
 
 class ProviderRefused(ProviderError):
     kind = "provider_refused"
+
+
+class ToolsRefused(ProviderRefused):
+    kind = "tools_refused"
 
 
 class ProviderOverloaded(ProviderError):

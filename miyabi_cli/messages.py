@@ -151,7 +151,7 @@ Piece = Delta | Waiting | Reply
 
 @dataclass(frozen=True, slots=True)
 class LLMRequest:
-    """A single prompt: temperature 0 to 2, `max_tokens` of answer, effort of thought."""
+    """A single prompt: temperature 0 to 2, `max_tokens` of thought and answer, effort of thought."""
 
     prompt: str
     temperature: float | None = None

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -371,35 +370,6 @@ def test_call_function_tells_the_model_what_is_wrong_and_returns_valid_arguments
         with pytest.raises(BrokenReply, match="no valid arguments for add") as caught:
             asyncio.run(main(server.url))
         assert caught.value.usage.requests == len(server.requests) == 3
-
-
-RECORDINGS = sorted((Path(__file__).parent / "fixtures" / "chat").glob("*.json"))
-
-
-@pytest.mark.parametrize("file", RECORDINGS, ids=lambda file: file.stem)
-def test_recordings_of_real_servers_are_read_whole(file: Path) -> None:
-    body = json.loads(file.read_text())["response"]["body"]
-    chunks = [part["__data__"] for part in body] if isinstance(body, list) else [body["__data__"]]
-
-    def turn(handler: Any, request: Any) -> None:
-        if isinstance(body, list):
-            send_events(handler, [*chunks, "[DONE]"])
-        else:
-            send_error(200, chunks[0])(handler, request)
-
-    with chat_server(turn) as server:
-        _, reply = ask(server.url)
-    parts = [choice.get("delta") or choice["message"] for part in chunks for choice in part["choices"]]
-    thought = "".join(part.get("reasoning") or part.get("reasoning_content") or "" for part in parts)
-    calls = [call for part in parts for call in part.get("tool_calls") or ()]
-    assert reply.text == "".join(part.get("content") or "" for part in parts)
-    assert reply.thought == thought
-    assert "".join(call.arguments for call in reply.tool_calls) == "".join(
-        call["function"].get("arguments") or "" for call in calls
-    )
-    assert reply.text or reply.tool_calls
-    usage = [part["usage"] for part in chunks if part.get("usage")]
-    assert reply.usage.input_tokens == (usage[-1]["prompt_tokens"] if usage else 0)
 
 
 def test_retry_after_reads_seconds_and_dates() -> None:

@@ -17,10 +17,16 @@ from miyabi_cli.errors import (
 )
 from miyabi_cli.llm.retry import RETRIED_STATUS, retry_after
 
+# How servers say that a prompt does not fit: OpenAI, vLLM, SGLang, llama.cpp, Ollama, TGI, Mistral, Gemini, Anthropic.
 TOO_LARGE = re.compile(
-    r"maximum (context|model) length|context_length_exceeded|context (size|length|window)|prompt is longer|too large",
+    r"maximum (?:context|model) length|greater than max_model_len|too many (?:input )?tokens"
+    r"|context_length_exceeded|exceed_context_size"
+    r"|context[_ ](?:size|length|window|limit)|prompt is (?:longer|too long)|prompt too long|too large"
+    r"|max_new_tokens.{1,4}must be <=|input tokens exceed"
+    r"|token count.{0,40}exceed|reduce the length|longer than the (?:maximum )?model",
     re.IGNORECASE,
 )
+TOO_LARGE_STATUS = frozenset({400, 413, 422})
 
 
 def refusal(response: httpx.Response, body: bytes, *, provider: str) -> ProviderError:
@@ -30,7 +36,8 @@ def refusal(response: httpx.Response, body: bytes, *, provider: str) -> Provider
     message = f"{provider} answered {status}" + (f": {said}" if said else "")
     detail = error_object(body)
     wait = retry_after(response.headers.get("retry-after"))
-    if status == 413 or (status == 400 and TOO_LARGE.search(said)):
+    kind = f"{detail.get('code')} {detail.get('type')}"
+    if status == 413 or (status in TOO_LARGE_STATUS and TOO_LARGE.search(f"{said} {kind}")):
         return RequestTooLarge(
             message, hint="use a model with a larger window, or a smaller task", status=status, detail=detail
         )
@@ -55,22 +62,34 @@ def server_message(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
         data = json.loads(text)
-    except ValueError:
-        return _one_line(re.sub(r"<[^>]*>", " ", text))
-    error = data.get("error", data) if isinstance(data, dict) else data
+    except (ValueError, RecursionError):
+        return _one_line(re.sub(r"<[^<>]{0,500}>", " ", text[:20_000]))
+    error = _error_of(data)
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
     return _one_line(error if isinstance(error, str) else json.dumps(error))
 
 
 def error_object(body: bytes) -> dict[str, Any]:
-    """Return the object that a server's error carries, `{"error": {…}}` or bare; {} where it is none."""
+    """Return the object that a server's error carries, `{"error": {…}}` or bare; {} where it is none.
+
+    An error that is a string, as Ollama's are, is its `message`, whole.
+    """
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    error = data.get("error", data) if isinstance(data, dict) else None
+    error = _error_of(data)
+    if isinstance(error, str):
+        return {"message": error}
     return error if isinstance(error, dict) else {}
+
+
+def _error_of(data: Any) -> Any:
+    """Return what `error` holds, or the whole; some gateways put either into a list."""
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    return data.get("error") or data if isinstance(data, dict) else data
 
 
 def connection_error(error: httpx.TransportError, *, endpoint: str, provider: str) -> ProviderError:

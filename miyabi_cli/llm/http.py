@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from miyabi_cli import __version__
+from miyabi_cli.errors import SettingsError
 
 CONNECT_SECONDS = 10.0
 
@@ -19,10 +20,14 @@ def open_client(endpoint: str, *, key: str | None = None, idle: float | None = N
 
     `idle`: seconds that may pass without a byte (None: no limit). A loopback server is asked directly, past any
     HTTP_PROXY. TLS trusts the system's certificate authorities; a plain-http endpoint loads none, which saves
-    20 ms, and redirects are not followed, so that nothing is sent elsewhere.
+    20 ms, and redirects are not followed, so that nothing is sent elsewhere. Raises SettingsError for a key that no
+    header can carry; such a key is not shown.
     """
     headers = {"user-agent": f"miyabi/{__version__}"}
-    if key:
+    if key := (key or "").strip():  # a key that was read from a file ends in a line's end
+        if not (key.isascii() and key.isprintable()):
+            hint = "look for what was pasted with it: a line's end, a quotation mark, a letter of another alphabet"
+            raise SettingsError("the API key has characters that no key has", hint=hint)
         headers["authorization"] = f"Bearer {key}"
     local = is_loopback(endpoint)
     return httpx.AsyncClient(

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Any
 
-import httpx
-
-from miyabi_cli.errors import BrokenReply, ProviderError
-from miyabi_cli.llm.collecting import ReplyCollector
+from miyabi_cli.errors import ProviderError, RequestTooLarge, ToolsRefused
+from miyabi_cli.llm.chat.chunks import read_chunks
+from miyabi_cli.llm.chat.collecting import ReplyCollector
+from miyabi_cli.llm.chat.dialects import OPENAI, Dialect, SchemaForm, Shape
+from miyabi_cli.llm.chat.encoding import encode_json, encode_request
+from miyabi_cli.llm.chat.healing import heal
+from miyabi_cli.llm.chat.learning import learn, refuses_tools
 from miyabi_cli.llm.counting import upper_bound
-from miyabi_cli.llm.encoding import encode_json, encode_request
-from miyabi_cli.llm.failures import refusal, server_message
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import Retries
 from miyabi_cli.llm.server import Server
-from miyabi_cli.llm.sse import read_events
-from miyabi_cli.messages import ChatRequest, Function, Message, Piece
+from miyabi_cli.llm.windows import listed_window, overflow, trained_window, window_of
+from miyabi_cli.messages import ChatRequest, Function, Message, Piece, Reply, Usage
+
+MAX_LESSONS = 12  # refusals that one request may learn from
+MIN_ANSWER = 512  # tokens: a smaller rest of the window is not worth an answer
+ASK_SECONDS = 5.0
 
 
 def open_openai(
@@ -28,112 +37,256 @@ def open_openai(
     key: str | None = None,
     name: str = "openai",
     profile: Profile | None = None,
+    dialect: Dialect = OPENAI,
     idle: float | None = None,
     retries: Retries | None = None,
 ) -> Provider:
     """Return a model behind any server of chat completions.
 
-    `endpoint` is the server's base without `/v1`; `idle` the seconds that may pass without a byte.
-    `profile` says what the model can do; by default it is looked up by the model's name.
+    `endpoint` is the server's base, with or without `/v1`; `idle` the seconds that may pass without a byte.
+    `profile` says what the model can do; by default it is looked up by the model's name. `dialect` says what the
+    server understands; where that is too much, it is learned from the server's refusals.
     """
     server = Server.at(name, endpoint, key=key, idle=idle)
-    return Provider(ChatCompletions(server, model, profile or profile_of(model)), retries=retries)
+    return Provider(ChatCompletions(server, model, profile or profile_of(model), dialect), retries=retries)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request as it goes out; `fields` are the names of all that the server might not understand in it."""
+
+    path: str
+    body: bytes
+    fields: frozenset[str]
+    cap: int | None
 
 
 class ChatCompletions:
-    """A `Wire` over chat completions, streamed."""
+    """A `Wire` over chat completions.
 
-    def __init__(self, server: Server, model: str, profile: Profile) -> None:
+    `dialect` changes as the server refuses what it does not understand: the request is sent again at once without
+    that, and the wire remembers for its life.
+    """
+
+    def __init__(self, server: Server, model: str, profile: Profile, dialect: Dialect = OPENAI) -> None:
         self.server = server
         self.name = server.name
         self.model_name = model
         self.profile = profile
+        self.dialect = dialect
+        self._window: int | None = None
+        self._asked = False
 
     @property
     def max_tokens(self) -> int:
-        return self.profile.window
+        """The window, as far as the server has told it; else the model's."""
+        return self._window or self.profile.window
 
     @property
     def capabilities(self) -> Capabilities:
-        return self.profile.capabilities
+        can, dialect = self.profile.capabilities, self.dialect
+        tools = can.tools and dialect.tools
+        schema = can.schema and bool(dialect.schema_form)
+        return replace(can, tools=tools, schema=schema, forced=tools and bool(dialect.forcing))
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
-        body = encode_request(
-            model=self.model_name,
-            messages=request.messages,
-            functions=request.functions,
-            thought_field=self.profile.thought_field,
-            options=self._options(request),
-        )
-        return self._exchange("v1/chat/completions", body)
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+        """Yield the pieces of one reply. Raises ToolsRefused where the server takes no functions."""
+        if request.functions and not self.dialect.tools:
+            raise ToolsRefused(f"{self.name} takes no functions", hint="ask for actions as JSON")
+        async with aclosing(self._sent(lambda dialect, cap: self.draft(request, dialect, cap))) as pieces:
+            async for piece in pieces:
+                yield heal(piece, request.functions) if isinstance(piece, Reply) else piece
 
-    def infill(self, prefix: str, suffix: str, max_tokens: int, stop: Sequence[str]) -> AsyncIterator[Piece]:
+    async def infill(
+        self, prefix: str, suffix: str, max_tokens: int, stop: Sequence[str]
+    ) -> AsyncGenerator[Piece, None]:
         prompt = self.profile.infill_format.replace("{prefix}", prefix).replace("{suffix}", suffix)
-        data = {"model": self.model_name, "stream": True, "stream_options": {"include_usage": True}, "prompt": prompt}
-        body = encode_json(data | {"max_tokens": max_tokens, "temperature": 0, "stop": list(stop)})
-        return self._exchange("v1/completions", body)
+        options = {"max_tokens": max_tokens, "temperature": 0, "stop": list(stop)}
+
+        def draft(dialect: Dialect, cap: int | None) -> Draft:
+            data = {"model": self.model_name, "stream": True, "stream_options": {"include_usage": True}}
+            data |= {"prompt": prompt, **options, "max_tokens": cap or max_tokens}
+            data = {name: value for name, value in data.items() if name not in dialect.left_out}
+            fields = frozenset(data) - {"model", "prompt", "stream"}
+            return Draft("v1/completions", encode_json(data), fields, cap or max_tokens)
+
+        async with aclosing(self._sent(draft)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def count(self, messages: Sequence[Message], functions: Sequence[Function]) -> int:
-        return upper_bound(messages, functions)
+        """Return an upper bound. Where it comes near the window that is assumed, the server is asked for its own."""
+        tokens = upper_bound(messages, functions)
+        if tokens > self.profile.window // 4:
+            await self.ask_window()
+        return tokens
+
+    async def ask_window(self) -> int:
+        """Return the window, asked for once, where no refusal has told it."""
+        if self._window is None and not self._asked:
+            self._asked = True
+            # Not every server lists its models: where it does not, what is known of the model holds.
+            with contextlib.suppress(ProviderError, TimeoutError):
+                async with asyncio.timeout(ASK_SECONDS):
+                    self._window = await self._listed_window()
+        return self.max_tokens
+
+    async def _listed_window(self) -> int | None:
+        models = await self.server.ask("v1/models")
+        told = listed_window(models, self.model_name)
+        if told is None and (told := trained_window(models, self.model_name)):  # llama.cpp: its own may be smaller
+            generation = (await self.server.ask("props")).get("default_generation_settings")
+            told = min(told, window_of(generation) or told)
+        return told
 
     async def close(self) -> None:
         await self.server.close()
 
-    def _exchange(self, path: str, body: bytes) -> AsyncIterator[Piece]:
-        return self.server.exchange(path, body, lambda response: read_chunks(response, self.name), ReplyCollector())
+    def draft(self, request: ChatRequest, dialect: Dialect | None = None, cap: int | None = None) -> Draft:
+        """Return the request as the server gets it; `cap` replaces the request's own cap on tokens."""
+        dialect = dialect or self.dialect
+        options = self._options(request, dialect, cap)
+        functions = _offered(request, dialect)
+        streamed = _shape(request) in dialect.streamed
+        body = encode_request(
+            model=self.model_name,
+            messages=request.messages,
+            functions=functions,
+            dialect=dialect,
+            streamed=streamed,
+            options=options,
+        )
+        fields = set(options) | ({"stream", "stream_options"} if streamed else set())
+        fields |= {"tools"} if functions else set()
+        fields |= {"strict"} if functions and dialect.strict_functions else set()
+        fields |= {"strict"} if "response_format" in options and dialect.schema_form == "json_schema" else set()
+        fields |= {dialect.thought_field} if any(message.thought for message in request.messages) else set()
+        fields |= {"name"} if any(message.tool_calls for message in request.messages) else set()
+        return Draft(dialect.path, body, frozenset(fields) - dialect.left_out - {""}, options.get(dialect.cap_field))
 
-    def _options(self, request: ChatRequest) -> dict[str, Any]:
+    def prompt_of(self, messages: Sequence[Message], functions: Sequence[Function]) -> dict[str, Any]:
+        """Return what of a request is its prompt: `model`, `messages` and `tools`, as a server counts them."""
+        body: dict[str, Any] = json.loads(self.draft(ChatRequest(messages, functions)).body)
+        return {name: body[name] for name in ("model", "messages", "tools") if name in body}
+
+    async def _sent(self, draft: Callable[[Dialect, int | None], Draft]) -> AsyncGenerator[Piece, None]:
+        """Send a request, and once more for each thing that the server's refusals teach."""
+        spent = Usage()
+        cap: int | None = None
+        before, refused = self.dialect, ""
+        for lesson in range(MAX_LESSONS + 1):
+            dialect = self.dialect
+            sent = draft(dialect, cap)
+            try:
+                async with aclosing(self._exchange(sent)) as pieces:
+                    async for piece in pieces:
+                        yield replace(piece, usage=piece.usage + spent) if isinstance(piece, Reply) else piece
+                return
+            except ProviderError as error:
+                spent += error.usage
+                smaller = self._smaller_cap(sent, error)
+                cap = smaller or cap
+                if lesson < MAX_LESSONS and (smaller or self._learned(dialect, sent, error)):
+                    if error.message != refused:
+                        before, refused = dialect, error.message
+                    continue
+                if error.message == refused and self.dialect == dialect:  # it was none of what was left out for it
+                    self.dialect = before
+                error.usage = spent
+                raise
+
+    def _learned(self, dialect: Dialect, sent: Draft, error: ProviderError) -> bool:
+        """Say whether the request is worth to be sent again, in another dialect. Raises ToolsRefused."""
+        if "tools" in sent.fields and (hint := refuses_tools(error, by_flag=True)):
+            raise self._tools_refused(error, hint)
+        about_window = isinstance(error, RequestTooLarge) and overflow(error).window is not None
+        learned = None if about_window else learn(dialect, sent.fields, error)
+        if learned is not None:
+            if self.dialect == dialect:  # else another stream has learned in the meantime
+                self.dialect = learned
+            return True
+        if "tools" in sent.fields and (hint := refuses_tools(error, by_flag=False)):
+            raise self._tools_refused(error, hint)
+        return False
+
+    def _tools_refused(self, error: ProviderError, hint: str) -> ToolsRefused:
+        self.dialect = replace(self.dialect, tools=False)
+        return ToolsRefused(error.message, hint=hint, usage=error.usage, status=error.status, detail=error.detail)
+
+    def _smaller_cap(self, sent: Draft, error: ProviderError) -> int | None:
+        """Learn the window from an overflow; return what is left of it for the answer, where that is worth it."""
+        if not isinstance(error, RequestTooLarge):
+            return None
+        told = overflow(error)
+        self._window = told.window or self._window
+        if told.window is None or told.prompt is None or sent.cap is None:
+            return None
+        rest = told.window - told.prompt - 1
+        return rest if MIN_ANSWER <= rest < sent.cap else None
+
+    async def _exchange(self, sent: Draft) -> AsyncGenerator[Piece, None]:
+        collector = ReplyCollector()
+        stream = self.server.exchange(
+            sent.path, sent.body, lambda response: read_chunks(response, self.name), collector
+        )
+        async with aclosing(stream) as pieces:
+            async for piece in pieces:
+                yield piece
+        seen = collector.thought_field
+        dialect = self.dialect
+        if seen and not dialect.thought_fixed and dialect.thought_field and seen not in dialect.left_out:
+            self.dialect = replace(dialect, thought_field=seen)
+
+    def _options(self, request: ChatRequest, dialect: Dialect, cap: int | None) -> dict[str, Any]:
         sampling = request.sampling
+        cap = cap or sampling.max_tokens
         options = {
             "temperature": self.profile.temperature if sampling.temperature is None else sampling.temperature,
             "top_p": self.profile.top_p,
-            "max_tokens": sampling.max_tokens,
+            dialect.cap_field: min(cap, dialect.largest_cap or cap) if cap else None,
             "seed": sampling.seed,
             "reasoning_effort": sampling.effort if self.profile.thinks else None,
             "stop": list(request.stop) or None,
-            "response_format": request.schema and response_format(request.schema),
+            "response_format": response_format(request.schema, dialect.schema_form) if _held(request) else None,
+            "tool_choice": _tool_choice(request, dialect),
+            **dialect.extra,
         }
-        return {key: value for key, value in options.items() if value is not None}
+        return {key: value for key, value in options.items() if value is not None and key not in dialect.left_out}
 
 
-def response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+def _held(request: ChatRequest) -> bool:
+    """Say whether the reply is held to a schema: never beside functions, which servers answer with nonsense."""
+    return request.schema is not None and not request.functions
+
+
+def _shape(request: ChatRequest) -> Shape:
+    if request.functions:
+        return "tools"
+    return "schema" if _held(request) else "text"
+
+
+def _offered(request: ChatRequest, dialect: Dialect) -> Sequence[Function]:
+    """Return the functions to offer: the forced one alone, where a server can be told no more than that it must."""
+    if request.forced and dialect.forcing == "required":
+        return [one for one in request.functions if one.name == request.forced] or request.functions
+    return request.functions
+
+
+def _tool_choice(request: ChatRequest, dialect: Dialect) -> Any:
+    if not request.forced or not request.functions or not dialect.forcing:
+        return None
+    if dialect.forcing == "required":
+        return "required"
+    return {"type": "function", "function": {"name": request.forced}}
+
+
+def response_format(schema: Mapping[str, Any] | None, form: SchemaForm = "json_schema") -> dict[str, Any] | None:
     """Return the option that holds a reply to a JSON Schema."""
-    return {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": dict(schema)}}
-
-
-async def read_chunks(response: httpx.Response, provider: str) -> AsyncIterator[dict[str, Any]]:
-    """Yield the chunks of a reply, streamed or (by a server that streams nothing) whole."""
-    kind = response.headers.get("content-type", "")
-    if kind.startswith("text/html"):
-        raise BrokenReply(f"{provider} answered with a web page", hint="is --endpoint the address of a model's server?")
-    if kind.startswith("application/json"):
-        yield _chunk((await response.aread()).decode("utf-8", "replace"), provider)
-        return
-    try:
-        async for data in read_events(response.aiter_bytes()):
-            if data.strip() == "[DONE]":
-                return
-            yield _chunk(data, provider)
-    except ValueError as error:
-        raise BrokenReply(f"{provider} sent a broken stream: {error}") from None
-
-
-def _chunk(data: str, provider: str) -> dict[str, Any]:
-    try:
-        chunk = json.loads(data)
-    except ValueError:
-        raise BrokenReply(f"{provider} sent something that is not JSON: {data[:100]!r}") from None
-    if not isinstance(chunk, dict):
-        raise BrokenReply(f"{provider} sent a chunk that is not an object")
-    if error := chunk.get("error"):
-        raise stream_error(error, data, provider)
-    return chunk
-
-
-def stream_error(error: Any, data: str, provider: str) -> ProviderError:
-    """Read an error sent in the middle of a stream, whose HTTP status was already 200."""
-    status = error.get("code") if isinstance(error, dict) else None
-    said = server_message(data.encode())
-    if isinstance(status, int) and 400 <= status < 600:
-        return refusal(httpx.Response(status), data.encode(), provider=provider)
-    return BrokenReply(f"{provider} failed while it answered: {said}", detail=error if isinstance(error, dict) else {})
+    if schema is None or not form:
+        return None
+    if form == "json_object":
+        return {"type": "json_object"}
+    held: dict[str, Any] = {"name": "reply", "schema": dict(schema)}
+    if form == "json_schema":
+        held["strict"] = True
+    return {"type": "json_schema", "json_schema": held}

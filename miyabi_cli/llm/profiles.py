@@ -19,11 +19,13 @@ class Capabilities:
 
     `tools`: it emits native tool calls. `schema`: the server holds a reply to a JSON Schema.
     A model with neither is asked for its action in plain text. `infill`: it fills in the middle of a text.
+    `forced`: a function that a request names (`ChatRequest.forced`) is called, whatever the model would do.
     """
 
     tools: bool
     schema: bool
     infill: bool = False
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,6 @@ class Profile:
     """One model, or family of models.
 
     `window`: tokens of prompt, thought and answer together. `thinks`: takes a reasoning effort.
-    `thought_field`: the server's name for the thought that is sent back ("": it is not).
     `editing`: `apply_patch` explores by tools and patches; `rewrite` is shown the code and writes it anew.
     `attempts`: how many tries a run makes where the user names no number. `mending_rounds`: how often in one attempt
     the model is told what fails with its patch. `infill_format`: the prompt that leaves `{prefix}` and `{suffix}` with
@@ -45,7 +46,6 @@ class Profile:
     temperature: float | None = None
     top_p: float | None = None
     thinks: bool = False
-    thought_field: str = "reasoning"
     attempts: int = 1
     mending_rounds: int = 3
     infill_format: str = ""
@@ -59,7 +59,6 @@ PROFILES = (
         window=16_384,
         capabilities=Capabilities(tools=False, schema=True, infill=True),
         editing="rewrite",
-        thought_field="",
         attempts=4,
         mending_rounds=0,
         # Qwen2.5-Coder's technical report, section 3.2: the tokens of fill-in-the-middle training.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx
 
-from miyabi_cli.errors import BrokenReply
+from miyabi_cli.errors import BrokenReply, ProviderError, SettingsError
 from miyabi_cli.llm.failures import connection_error, refusal
 from miyabi_cli.llm.http import open_client
 from miyabi_cli.messages import Delta, Reply, Timing, Usage
+from miyabi_cli.settings.endpoints import normalize_endpoint
 
 JSON_HEADERS = {"content-type": "application/json"}
 CONTROL_SECONDS = 30.0
@@ -23,9 +24,12 @@ ReadChunks = Callable[[httpx.Response], AsyncIterator[Any]]
 
 
 class Collector(Protocol):
-    """Takes the chunks of one reply; `usage` is what it has cost so far."""
+    """Takes the chunks of one reply."""
 
-    usage: Usage
+    @property
+    def usage(self) -> Usage:
+        """What the reply has cost so far."""
+        ...
 
     def add(self, chunk: Any) -> Delta | None:
         """Take one chunk; return what is to be seen of it. Raises BrokenReply."""
@@ -50,7 +54,14 @@ class Server:
 
     @classmethod
     def at(cls, name: str, endpoint: str, *, key: str | None = None, idle: float | None = None) -> Server:
-        """Return a server with a client of its own; `idle`: the seconds that may pass without a byte."""
+        """Return a server with a client of its own; `idle`: the seconds that may pass without a byte.
+
+        `endpoint` may end in `/v1`. Raises SettingsError where it is no address, or the key none.
+        """
+        try:
+            endpoint = normalize_endpoint(endpoint)
+        except ValueError as error:
+            raise SettingsError(f"the endpoint of {name} is wrong: {error}") from None
         return cls(name, endpoint, open_client(endpoint, key=key, idle=idle))
 
     @asynccontextmanager
@@ -60,16 +71,20 @@ class Server:
         Raises ProviderError, also for what happens while it is read. Leaving the block closes the stream, at which
         servers stop to work on it.
         """
+        if self.client.is_closed:  # by another task, while this one waited to ask again
+            raise ProviderError(f"the provider {self.name} has been closed")
         try:
             async with self.client.stream(
                 "GET" if body is None else "POST", f"{self.endpoint}/{path}", content=body, headers=JSON_HEADERS
             ) as response:
                 self.observe(response.headers)
                 if response.status_code != 200:
-                    raise refusal(response, await response.aread(), provider=self.name)
+                    raise refusal(response, await _words(response), provider=self.name)
                 yield response
         except httpx.TransportError as error:
             raise connection_error(error, endpoint=self.endpoint, provider=self.name) from None
+        except httpx.DecodingError:
+            raise BrokenReply(f"{self.name} sent a reply that is not compressed as it says") from None
 
     async def ask(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         """Return the JSON object that a short request is answered with. Raises ProviderError."""
@@ -77,7 +92,7 @@ class Server:
             payload = await response.aread()
         try:
             data = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         if not isinstance(data, dict):
             raise BrokenReply(f"{self.name} answered /{path} with something that is not a JSON object")
@@ -85,7 +100,7 @@ class Server:
 
     async def exchange(
         self, path: str, body: bytes, chunks: ReadChunks, collector: Collector
-    ) -> AsyncIterator[Delta | Reply]:
+    ) -> AsyncGenerator[Delta | Reply, None]:
         """Send one request for a reply; yield its deltas and, last, the reply.
 
         Raises ProviderError with the usage so far.
@@ -105,6 +120,14 @@ class Server:
 
     async def close(self) -> None:
         await self.client.aclose()
+
+
+async def _words(response: httpx.Response) -> bytes:
+    """Return what a refusal says; nothing where it is not compressed as it says: its status holds all the same."""
+    try:
+        return await response.aread()
+    except httpx.DecodingError:
+        return b""
 
 
 @dataclass(slots=True)

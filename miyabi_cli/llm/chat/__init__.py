@@ -1,0 +1,1 @@
+"""The parts of the chat completions wire, for every server that speaks it."""
