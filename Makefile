@@ -2,9 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+VLLM_VENV ?= .venv-vllm
 SOURCES := miyabi_cli tests benchmarks scripts
 
-.PHONY: install format check test demo bench generate
+.PHONY: install format check test test-vllm demo bench generate
 
 install: $(VENV)/.installed
 
@@ -25,6 +26,11 @@ check: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report term:skip-covered
+
+# A real vLLM on this machine's processors, with a tiny model that says what the tests have written.
+test-vllm: install
+	$(PYTHON) tests/vllm/install.py $(VLLM_VENV)
+	MIYABI_TEST_VLLM=$(VLLM_VENV) $(BIN)/python -m pytest tests/vllm
 
 demo: install
 	demo/run $(BIN)
