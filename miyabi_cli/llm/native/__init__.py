@@ -1,0 +1,1 @@
+"""The parts of Ollama's native API."""
