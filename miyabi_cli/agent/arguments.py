@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from miyabi_cli.errors import UsageError
+from miyabi_cli.llm.objects.mending import inner_arguments, read_value, unwrapped
 
 Arguments = Mapping[str, Any]
 
 _NAME_LIMIT = 300
-_LITERAL_LIMIT = 1_000_000  # characters that are tried as a Python literal
 _TOKEN = re.compile(r"<\|[^|>]*\|>?")
-_ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})|\\')
 _NAMESPACES = ("functions_", "repo_browser_", "container_", "tools_")
 
 
@@ -43,23 +40,13 @@ def heal_name(name: str, known: Mapping[str, str]) -> str:
 def read_arguments(text: str, bare: str) -> Arguments:
     """Return the arguments of a call. `bare` is the argument that a text stands for which is no object.
 
-    Read are JSON (also with raw newlines, wrong escapes, text after it, in a code fence, encoded twice, or wrapped in
-    `{"arguments": …}`) and Python literals. Raises BadArguments where a text begins as an object and is none.
+    Read is what `llm/objects/mending.py` understands, also with text after it, encoded twice, or wrapped in
+    `{"arguments": …}`. Raises BadArguments where a text begins as an object and is none.
     """
-    plain = _unwrapped(text)
+    plain = unwrapped(text)
     if not plain:
         return {}
     return _as_arguments(_value(plain), plain, bare)
-
-
-def _unwrapped(text: str) -> str:
-    """Leave out Harmony's tokens at the end, and a code fence around. Long runs of space must not cost time."""
-    text = text.strip()
-    while text.endswith("|>") and _TOKEN.fullmatch(text, start := text.rfind("<|")):
-        text = text[:start].rstrip()
-    if text.startswith("```") and text.endswith("```") and "\n" in text:
-        text = text[text.index("\n") : -3].strip()
-    return text
 
 
 def _as_arguments(value: Any, text: str, bare: str, depth: int = 0) -> Arguments:
@@ -67,7 +54,7 @@ def _as_arguments(value: Any, text: str, bare: str, depth: int = 0) -> Arguments
         inner = _value(value)
         return _as_arguments(value if inner is None else inner, value, bare, depth + 1)
     if isinstance(value, dict):
-        return _innermost({str(key).strip().lower(): item for key, item in value.items()}, bare)
+        return _innermost({str(key).strip().lower(): item for key, item in value.items()}, bare, depth)
     if isinstance(value, list | str):
         return {bare: value}
     if text.startswith(('{"', "{'")):
@@ -75,39 +62,23 @@ def _as_arguments(value: Any, text: str, bare: str, depth: int = 0) -> Arguments
     return {} if text in ("null", "None") else {bare: text}
 
 
-def _innermost(arguments: dict[str, Any], bare: str) -> Arguments:
-    for key in ("arguments", "parameters"):
-        inner = arguments.get(key)
-        if inner is not None and set(arguments) <= {key, "name", "type", "id", "function", "recipient"}:
-            if isinstance(inner, dict):
-                return _as_arguments(inner, "", bare)
-            if isinstance(inner, str):
-                return read_arguments(inner, bare)
-    return arguments
+def _innermost(arguments: dict[str, Any], bare: str, depth: int) -> Arguments:
+    inner = inner_arguments(arguments) if depth < 5 else None
+    if isinstance(inner, str):
+        return read_arguments(inner, bare)
+    return arguments if inner is None else _as_arguments(inner, "", bare, depth + 1)
 
 
 def _value(text: str) -> Any:
     """Return a text's value, None where it has none."""
     if not text.startswith(("{", "[", '"')):
         return None
-    for candidate in (text, _ESCAPE.sub(lambda match: match[0] if match[1] else "\\\\", text)):
-        try:
-            value, end = json.JSONDecoder(strict=False).raw_decode(candidate)
-        except (ValueError, RecursionError):
-            continue
-        # A shell command may begin with a quoted word or `[`; only an object ends where more text follows.
-        if isinstance(value, dict) or not candidate[end:].strip():
-            return value
-    return _literal(text)
-
-
-def _literal(text: str) -> Any:
-    if len(text) > _LITERAL_LIMIT:
-        return None
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value, end = read_value(text)
+    except ValueError:
         return None
+    # A shell command may begin with a quoted word or `[`; only an object ends where more text follows.
+    return value if isinstance(value, dict) or not text[end:].strip() else None
 
 
 def first_of(arguments: Arguments, names: Iterable[str]) -> Any:

@@ -1,0 +1,1 @@
+"""JSON objects as models write them: read, fitted to a schema, validated."""
