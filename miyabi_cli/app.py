@@ -16,7 +16,9 @@ import typer
 from miyabi_cli import __version__
 from miyabi_cli.commands import codegen, model, runs, trust, worktrees
 from miyabi_cli.commands.asynchronous import Interrupted
+from miyabi_cli.commands.begun import Begun
 from miyabi_cli.errors import MiyabiError
+from miyabi_cli.events import timestamp
 from miyabi_cli.exits import ExitCode, exit_code_of
 
 if TYPE_CHECKING:
@@ -57,37 +59,38 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit code. Every error ends here, as one `error:` and one `hint:` line."""
     if not arguments:
         arguments = ["--help"]
+    begun = Begun(_format(arguments))
     try:
-        code = app(list(arguments), standalone_mode=False, prog_name="miyabi")
+        code = app(list(arguments), standalone_mode=False, prog_name="miyabi", obj=begun)
         _flush()
         return int(code or 0)
     except MiyabiError as error:
-        return _report(error.kind, error.message, error.hint, exit_code_of(error), arguments)
+        return _report(error.kind, error.message, error.hint, exit_code_of(error), begun)
     except typer.exceptions.TyperException as error:
         message = " ".join(error.format_message().split())
-        return _report("usage", message, _usage_hint(error), ExitCode.USAGE, arguments)
+        return _report("usage", message, _usage_hint(error), ExitCode.USAGE, begun)
     except Interrupted as error:
-        return _report("interrupted", "interrupted", None, ExitCode(128 + error.number), arguments)
+        return _report("interrupted", "interrupted", None, ExitCode(128 + error.number), begun)
     except (KeyboardInterrupt, typer.Abort):
-        return _report("interrupted", "interrupted", None, ExitCode.INTERRUPTED, arguments)
+        return _report("interrupted", "interrupted", None, ExitCode.INTERRUPTED, begun)
     except BrokenPipeError:
         _silence()
         return ExitCode.NOT_GOOD_ENOUGH
     except Exception as error:
-        return _report_unforeseen(error, arguments)
+        return _report_unforeseen(error, begun)
 
 
-def _report_unforeseen(error: Exception, arguments: Sequence[str]) -> int:
+def _report_unforeseen(error: Exception, begun: Begun) -> int:
     """Report what no module has turned into a MiyabiError: a fault of the machine, else a bug."""
     if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
         where = f": {error.filename}" if error.filename else ""
-        return _report("machine", f"{error.strerror}{where}", None, ExitCode.MACHINE, arguments)
+        return _report("machine", f"{error.strerror}{where}", None, ExitCode.MACHINE, begun)
     if isinstance(error, FileNotFoundError) and not _is_somewhere():
         message, hint = "the current folder is not there any more", "change to another folder"
-        return _report("machine", message, hint, ExitCode.MACHINE, arguments)
+        return _report("machine", message, hint, ExitCode.MACHINE, begun)
     where = _keep_traceback(error)
     message = f"a bug in miyabi: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return _report("bug", message, where, ExitCode.BUG, arguments)
+    return _report("bug", message, where, ExitCode.BUG, begun)
 
 
 def _is_somewhere() -> bool:
@@ -113,7 +116,7 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
-def _report(kind: str, message: str, hint: str | None, code: ExitCode, arguments: Sequence[str]) -> int:
+def _report(kind: str, message: str, hint: str | None, code: ExitCode, begun: Begun) -> int:
     from miyabi_cli.report.display import plain_text
 
     message, hint = plain_text(message), plain_text(hint) if hint else None
@@ -121,11 +124,11 @@ def _report(kind: str, message: str, hint: str | None, code: ExitCode, arguments
         print(f"error: {message}", file=sys.stderr)
         if hint:
             print(f"hint: {hint}", file=sys.stderr)
-    form = _format(arguments)
-    if form in ("json", "jsonl"):
+    if begun.format in ("json", "jsonl"):
         error = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
+        line = {"type": "error", "time": timestamp(), "run_id": begun.run_id} if begun.format == "jsonl" else {}
         with contextlib.suppress(OSError):
-            print(json.dumps({"error": error} if form == "json" else {"type": "error", "error": error}), flush=True)
+            print(json.dumps({**line, "error": error}), flush=True)
     _silence()
     return int(code)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from miyabi_cli.messages import Delta, Function, Message, Reply, ToolCall, Usage
@@ -73,12 +74,30 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class ConversationOpened:
-    """The head of the prompt, which stays as it is for the whole attempt."""
+    """The head of the prompt, which stays as it is for the whole attempt.
+
+    It comes once more with all that was said where the server takes no tools, and the model is told of them in words.
+    """
 
     type = "conversation_opened"
     attempt: int
     messages: tuple[Message, ...]
     functions: tuple[Function, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationCompacted:
+    """The conversation came near the end of the model's window: from here on it is `messages`.
+
+    `messages_before` counts those that it was; the tokens are estimates of the prompt's.
+    """
+
+    type = "conversation_compacted"
+    attempt: int
+    messages: tuple[Message, ...]
+    messages_before: int
+    tokens_before: int
+    tokens_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +176,7 @@ Event = (
     | CheckEnded
     | AttemptStarted
     | ConversationOpened
+    | ConversationCompacted
     | MessageAdded
     | ReplyStreaming
     | ReplyReceived
@@ -170,6 +190,11 @@ Event = (
 TRANSIENT = (ReplyStreaming, ProgressMade)
 
 
-def event_data(event: Event, *, run_id: str, time: str) -> dict[str, Any]:
-    """Return the event as the object of one JSON line: type, time (RFC 3339, UTC), run id, then its fields."""
-    return {"type": event.type, "time": time, "run_id": run_id, **dataclasses.asdict(event)}
+def timestamp() -> str:
+    """Return the time now, in UTC, as RFC 3339 writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def event_data(event: Event, *, run_id: str) -> dict[str, Any]:
+    """Return the event as the object of one JSON line: type, time, run id, then its fields."""
+    return {"type": event.type, "time": timestamp(), "run_id": run_id, **dataclasses.asdict(event)}

@@ -43,7 +43,7 @@ class RunLog:
 
     def write(self, event: Event) -> dict[str, Any]:
         """Append an event, and return it as data. A tool's start is on the disk before this returns."""
-        data = event_data(event, run_id=self.run_id, time=_now())
+        data = event_data(event, run_id=self.run_id)
         if isinstance(event, TRANSIENT):
             return data
         try:
@@ -167,7 +167,3 @@ def _object(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,17 @@ import pytest
 from miyabi_cli.runs import read_log
 from tests.conftest import Miyabi, Ran
 from tests.support.schemas import validate
-from tests.support.server import ChatServer, call, chat_server, say, send_error
+from tests.support.server import (
+    ChatServer,
+    call,
+    chat_server,
+    chunk,
+    say,
+    send_error,
+    send_event,
+    start_events,
+    stream,
+)
 
 TASK = "Fix the failing test"
 FIX = "*** Begin Patch\n*** Update File: calc.py\n@@\n-    return a - b\n+    return a + b\n*** End Patch"
@@ -316,8 +327,6 @@ def test_events_are_on_the_disk_before_the_tool_runs(repository: Path, miyabi: M
     def second(handler: Any, request: Any) -> None:
         (folder,) = (home / "data/runs").iterdir()
         seen.append([event["type"] for event in read_log(folder)])
-        from tests.support.server import stream
-
         stream(handler, say("Nothing to do."))
 
     with chat_server(call("exec", {"cmd": "true"}), second) as server:
@@ -437,6 +446,113 @@ def test_a_provider_that_fails_in_the_middle_leaves_the_patch_so_far(
     (kept,) = (home / "data/runs").glob("*/patch.diff")
     assert "+    return a + b" in kept.read_text()
     assert f"the patch so far: {kept}" in miyabi("runs", "show", "last").stdout
+
+
+REFUSAL = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+
+
+def without_tools(*turns: dict[str, Any]) -> Any:
+    """Play turns, the last one again and again, by a server that takes no tools after the first turn."""
+    played: list[dict[str, Any]] = []
+
+    def play(handler: Any, request: Any) -> None:
+        if played and "tools" in request.json:
+            error = {"message": REFUSAL, "type": "BadRequestError", "param": None, "code": 400}
+            send_error(400, {"error": error})(handler, None)
+            return
+        played.append(turns[min(len(played), len(turns) - 1)])
+        stream(handler, played[-1])
+
+    return play
+
+
+def test_a_server_that_refuses_tools_in_the_middle_is_asked_for_objects(repository: Path, miyabi: Miyabi) -> None:
+    look = call("exec", {"cmd": "cat calc.py"}, thought="First I look.")
+    patch = say(json.dumps({"tool": "apply_patch", "arguments": {"patch": FIX}}))
+    finish = say(json.dumps({"tool": "finish", "arguments": {"summary": "Adds now."}}))
+    with chat_server(without_tools(look, patch, finish)) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "jsonl", cwd=repository)
+        bodies = [request.json for request in server.requests]
+    assert ran.code == 0, ran.stderr
+    events = [json.loads(line) for line in ran.stdout.splitlines()]
+    for event in events:
+        validate(event, "event")
+    assert events[-1]["result"]["summary"] == "Adds now."
+    assert [(warning["kind"], REFUSAL in warning["message"]) for warning in events[-1]["result"]["warnings"]] == [
+        ("tools", True)
+    ]
+    assert ["tools" in body for body in bodies] == [True, True, False, False]
+    told = bodies[2]["messages"]
+    assert [message["role"] for message in told] == ["system", "user", "assistant", "user"]
+    assert told[0]["content"].startswith(bodies[0]["messages"][0]["content"])
+    assert "- apply_patch(patch)" in told[0]["content"]
+    assert json.loads(told[2]["content"]) == {"tool": "exec", "arguments": {"cmd": "cat calc.py"}}
+    assert "return a - b" in told[3]["content"]
+    _, again = [event for event in events if event["type"] == "conversation_opened"]
+    assert [message["content"] for message in again["messages"]] == [message["content"] for message in told]
+    replayed = miyabi("runs", "replay", "last")
+    assert (replayed.code, replayed.stdout) == (0, events[-1]["result"]["patch"]), replayed.stderr
+
+
+def test_a_thought_that_goes_round_in_a_circle_is_left_early(repository: Path, miyabi: Miyabi) -> None:
+    left = threading.Event()
+
+    def circle(handler: Any, _: Any) -> None:
+        start_events(handler)
+        piece = chunk({"delta": {"reasoning": "Wait, I look at the file again, and then at its tests. "}, "index": 0})
+        try:
+            while True:
+                send_event(handler, piece)
+        except OSError:
+            left.set()
+
+    with chat_server(circle, *FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository)
+        second = server.requests[1].json
+        assert left.wait(20)
+    assert ran.code == 0, ran.stderr
+    assert second["reasoning_effort"] == "medium"
+    assert "while you thought" in second["messages"][-1]["content"]
+    assert len(second["messages"][-2]["reasoning"]) < 3_000
+    assert result_of(ran)["usage"]["requests"] == 3
+    assert result_of(ran)["usage"]["output_tokens"] > 4_000
+
+
+@pytest.mark.parametrize("turn", [say(""), say("", thought="I am done thinking.")])
+def test_an_empty_reply_is_asked_for_once_more(repository: Path, miyabi: Miyabi, turn: dict[str, Any]) -> None:
+    with chat_server(turn, *FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository)
+        assert "Your reply was empty" in server.requests[1].json["messages"][-1]["content"]
+    assert (ran.code, result_of(ran)["status"]) == (0, "verified")
+
+
+def test_a_tool_that_is_not_there_is_answered_with_those_that_are(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(call("browser.search", {"q": "x"}), call("teleport", {}), *FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), "--format", "json", cwd=repository)
+        told = server.requests[2].json["messages"][-1]
+    assert (ran.code, told["role"]) == (0, "tool")
+    assert "there is no tool 'teleport'\nthe tools are exec, open_file," in told["content"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_run", "code"),
+    [
+        (["--endpoint", "http://127.0.0.1:9", "-m", "m", "--no-checks"], True, 3),
+        (["--provider", "openai"], False, 2),
+        (["--bogus"], False, 2),
+    ],
+)
+def test_an_error_is_a_last_line_of_jsonl_with_time_and_run(
+    repository: Path, miyabi: Miyabi, flags: list[str], has_run: bool, code: int
+) -> None:
+    ran = miyabi("codegen", TASK, *flags, "--format", "jsonl", cwd=repository)
+    assert ran.code == code
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    for line in lines:
+        validate(line, "event")
+    assert (lines[-1]["type"], lines[-1]["error"]["exit_code"]) == ("error", code)
+    assert len({line["run_id"] for line in lines}) == 1
+    assert (lines[-1]["run_id"] is not None, len(lines) > 1) == (has_run, has_run)
 
 
 def test_the_task_is_read_from_stdin_on_request(repository: Path, miyabi: Miyabi) -> None:

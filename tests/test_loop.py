@@ -13,13 +13,16 @@ import pytest
 
 from miyabi_cli.agent.actions import Actions, NativeTools, SchemaActions, actions_for
 from miyabi_cli.agent.allowance import Allowance, Bounds
+from miyabi_cli.agent.conversation import Conversation
 from miyabi_cli.agent.loop import Agent
+from miyabi_cli.agent.repetition import RepetitionWatch
 from miyabi_cli.errors import BrokenReply, ProviderError
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
 from miyabi_cli.llm.profiles import Capabilities, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.replay import Replay, open_replay, read_lines, replies_of
-from miyabi_cli.messages import Function, Message, Usage
+from miyabi_cli.messages import SERVERS_CHOICE, Function, Message, Sampling, Usage
+from tests.conftest import ROOT
 
 LOOK = Function("look", "Look.", {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]})
 HEAD = [Message("system", "head"), Message("user", "task")]
@@ -49,6 +52,7 @@ def play(tmp_path: Path) -> Play:
         actions: Actions | None = None,
         changed: tuple[str, ...] = (),
         clock: Callable[[], float] | None = None,
+        sampling: Sampling = SERVERS_CHOICE,
     ) -> tuple[Agent, list[Event], list[tuple[str, str]]]:
         file = tmp_path / "replies.jsonl"
         file.write_text("".join(json.dumps(reply) + "\n" for reply in replies))
@@ -59,13 +63,9 @@ def play(tmp_path: Path) -> Play:
             return Looked(f"{name} says {arguments}", changed=changed)
 
         async def main() -> tuple[Agent, list[Event]]:
-            agent = Agent(
-                provider=open_replay(file),
-                actions=actions or NativeTools([LOOK]),
-                run_tool=tool,
-                allowance=Allowance(bounds or Bounds(), **({"clock": clock} if clock else {})),
-                messages=list(HEAD),
-            )
+            allowance = Allowance(bounds or Bounds(), **({"clock": clock} if clock else {}))
+            conversation = Conversation(open_replay(file), list(HEAD), allowance, sampling)
+            agent = Agent(conversation, actions or NativeTools([LOOK]), tool)
             return agent, [event async for event in agent.turn()]
 
         agent, events = asyncio.run(main())
@@ -97,6 +97,44 @@ def test_a_call_that_was_cut_off_never_runs(play: Play) -> None:
     assert ran == []
     assert "cut off" in agent.messages[-2].content
     assert agent.messages[-3].tool_calls == ()
+
+
+def test_a_thought_without_end_is_told_and_the_effort_lowered_for_good(play: Play) -> None:
+    endless = {"thought": "hm " * 4_000, "finish_reason": "length"}
+    agent, _, ran = play(endless, endless, action("look", at="a"), {"text": "Done."}, sampling=Sampling(effort="high"))
+    assert (agent.answer, len(ran), agent.conversation.sampling.effort) == ("Done.", 1, "low")
+    assert "while you thought" in agent.messages[3].content
+    assert len(agent.messages[2].thought) < 3_000
+
+
+def test_a_thought_that_goes_round_in_a_circle_is_cut_off(play: Play) -> None:
+    circle = "Wait, the file may have changed, so I open it once more and look at each line of it. " * 400
+    agent, events, _ = play({"thought": circle}, {"text": "Done."}, sampling=Sampling(effort="high"))
+    (cut, _) = [event.reply for event in events if isinstance(event, ReplyReceived)]
+    assert (cut.finish_reason, cut.usage.requests, cut.usage.output_tokens) == ("repetition", 1, len(circle) // 4)
+    assert (agent.answer, agent.conversation.sampling.effort) == ("Done.", "medium")
+
+
+@pytest.mark.parametrize("period", [1, 30, 700, 1_800])
+def test_a_repetition_is_noticed_whatever_its_period_and_its_pieces(period: int) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()[:period] * (80_000 // period)
+    for size in (7, 100_000):
+        watch = RepetitionWatch()
+        assert any(watch.repeats(text[start : start + size]) for start in range(0, len(text), size))
+
+
+def test_prose_and_code_and_data_are_no_repetition() -> None:
+    package = ROOT / "miyabi_cli"
+    for path in (*package.glob("agent/*.py"), *ROOT.glob("*.md"), *package.glob("schemas/*.json")):
+        watch, text = RepetitionWatch(), path.read_text() * 2
+        assert not any(watch.repeats(text[start : start + 50]) for start in range(0, len(text), 50)), path
+
+
+def test_all_calls_of_one_reply_run_in_their_order(play: Play) -> None:
+    several = [{"id": f"call-{at}", "name": "look", "arguments": {"at": at}} for at in "abc"]
+    agent, _, ran = play({"tool_calls": several}, {"text": "Done."})
+    assert [json.loads(arguments)["at"] for _, arguments in ran] == ["a", "b", "c"]
+    assert [message.tool_call_id for message in agent.messages[3:6]] == ["call-a", "call-b", "call-c"]
 
 
 def test_three_unusable_replies_end_it(play: Play) -> None:
@@ -144,7 +182,8 @@ def test_a_provider_that_fails_raises_and_its_cost_is_on_the_account() -> None:
     allowance = Allowance(Bounds())
 
     async def main() -> None:
-        agent = Agent(Provider(Failing("none", profile_of("none"), ())), NativeTools([]), tool, allowance, list(HEAD))
+        provider = Provider(Failing("none", profile_of("none"), ()))
+        agent = Agent(Conversation(provider, list(HEAD), allowance), NativeTools([]), tool)
         async for _ in agent.turn():
             pass
 

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from tests.conftest import PYTHON, ROOT
-from tests.support.schemas import schema
+from tests.support.schemas import schema, validate
 from tests.support.server import call, chat_server, chunk, send_event, start_events
 
 MARK = "miyabi-signal-test"
@@ -96,6 +96,18 @@ def test_an_interruption_is_json_too_and_the_run_says_what_ended_it(
     assert error["error"] == {"kind": "interrupted", "message": "interrupted", "hint": None, "exit_code": 129}
     shown = json.loads(miyabi("runs", "show", "--format", "json").stdout)
     assert (shown["status"], shown["error"]) == ("error", "interrupted")
+
+
+def test_an_interrupted_run_of_jsonl_ends_with_a_line_of_its_own(repository: Path, environment: dict[str, str]) -> None:
+    mark = f"{MARK}-{os.getpid()}-jsonl"
+    with chat_server(call("exec", {"cmd": f"sh -c 'sleep 600; echo {mark}'"})) as server:
+        process = start(environment, repository, server.url, "--format", "jsonl")
+        wait_until(lambda: running(mark))
+        process.terminate()
+        stdout, _ = process.communicate(timeout=20)
+    first, *_, last = [json.loads(line) for line in stdout.splitlines()]
+    validate(last, "event")
+    assert (last["type"], last["run_id"], last["error"]["exit_code"]) == ("error", first["run_id"], 143)
 
 
 def test_what_a_killed_run_leaves_is_listed_cleaned_and_in_nobody_s_way(

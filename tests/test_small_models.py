@@ -158,3 +158,5 @@ def test_a_server_whose_model_has_no_tools_is_asked_for_objects(repository: Path
     assert names[-1] == "finish"
     assert "apply_patch" in names
     assert "- apply_patch(patch)" in first["messages"][0]["content"]
+    replayed = miyabi("runs", "replay", "last")
+    assert (replayed.code, replayed.stdout) == (0, result_of(ran)["patch"]), replayed.stderr

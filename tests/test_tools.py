@@ -69,6 +69,14 @@ def test_functions(tools: Toolbox) -> None:
         assert set(function.parameters["required"]) <= set(function.parameters["properties"])
 
 
+def test_the_tools_have_the_names_of_the_training(tools: Toolbox) -> None:
+    names = [f"{function.namespace}.{function.name}" for function in tools.functions()]
+    trained = ["open_file", "search", "print_tree", "list_dir", "apply_patch"]
+    assert names == ["container.exec", *(f"repo_browser.{name}" for name in trained)]
+    for name in names:
+        assert "there is no tool" not in call(tools, name).output
+
+
 def test_unknown_tools_and_bad_arguments(tools: Toolbox) -> None:
     assert failure(tools, "teleport", "{}") == (
         "error: there is no tool 'teleport'\nthe tools are exec, open_file, search, print_tree, list_dir, apply_patch"

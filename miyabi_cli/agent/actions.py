@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from miyabi_cli.llm.calling import find_object
@@ -83,12 +84,33 @@ class SchemaActions:
     def result(self, call: ToolCall, output: str) -> Message:
         return Message("user", f"Result of {call.name}:\n{output}")
 
+    def retold(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Return a conversation with tool calls as one of objects: each call an action, each result as told here."""
+        first, *others = messages
+        told = [replace(first, content=f"{first.content}\n\n{self.instructions}")]
+        for message in others:
+            if message.role == "tool":
+                told.append(self.result(ToolCall(message.tool_call_id, message.tool_name, ""), message.content))
+            else:
+                actions = "\n".join([message.content, *map(_action, message.tool_calls)]).strip()
+                told.append(replace(message, content=actions, tool_calls=()))
+        return tuple(told)
+
 
 def actions_for(capabilities: Capabilities, functions: Sequence[Function]) -> Actions:
     """Choose by what the model can do behind its server."""
     if capabilities.tools:
         return NativeTools(functions)
     return SchemaActions(functions, held=capabilities.schema)
+
+
+def _action(call: ToolCall) -> str:
+    """Return a native call as the object that this model is asked for."""
+    try:
+        arguments = json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    return json.dumps({"tool": call.name, "arguments": arguments})
 
 
 def _branch(name: str, parameters: dict[str, Any]) -> dict[str, Any]:

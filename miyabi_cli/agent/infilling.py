@@ -16,6 +16,7 @@ from miyabi_cli.agent.allowance import Allowance
 from miyabi_cli.agent.definitions import Definition, body_offset, definitions
 from miyabi_cli.agent.focus import Excerpt
 from miyabi_cli.agent.loop import Ending
+from miyabi_cli.errors import ProviderError
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import Message, Reply, ToolCall
@@ -64,7 +65,7 @@ class Infiller:
         self._sources = {one.path: self.root.read(one.path).decode("utf-8", "surrogateescape") for one in self.excerpts}
         self._gaps = iter([gap for one in self.excerpts for gap in _gaps(one, self._sources[one.path])][:LINES_TRIED])
 
-    def tell(self, text: str) -> tuple[Event, ...]:  # noqa: ARG002 - a line that is left out hears nothing
+    def tell(self, text: str, *, lasting: bool = False) -> tuple[Event, ...]:  # noqa: ARG002 - a left out line is deaf
         """Go on with the next line."""
         return ()
 
@@ -96,7 +97,11 @@ class Infiller:
         notes = "".join(f"# {note}\n" for note in self.failures.splitlines())
         prefix = notes + "\n".join([*lines[gap.first : gap.number], indent])
         suffix = "\n" + "\n".join(lines[gap.number + 1 : gap.last]) + "\n"
-        reply = await self.provider.infill(prefix, suffix, max_tokens=LINE_TOKENS, stop=("\n",))
+        try:
+            reply = await self.provider.infill(prefix, suffix, max_tokens=LINE_TOKENS, stop=("\n",))
+        except ProviderError as error:
+            self.allowance.spend(error.usage)
+            raise
         self.allowance.spend(reply.usage)
         return reply
 

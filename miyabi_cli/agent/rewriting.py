@@ -6,6 +6,7 @@ what fails, it writes the function anew. Figures: docs/benchmarks.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -13,15 +14,13 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from miyabi_cli.agent.allowance import Allowance
-from miyabi_cli.agent.asking import Question, ask_model
+from miyabi_cli.agent.conversation import Conversation, Question
 from miyabi_cli.agent.definitions import CodeRefused, definitions, replace_definitions, trimmed_code, without_body
 from miyabi_cli.agent.focus import Excerpt
 from miyabi_cli.agent.loop import Ending
 from miyabi_cli.errors import RepositoryError
-from miyabi_cli.events import Event, MessageAdded, ReplyReceived, ToolEnded, ToolStarted
-from miyabi_cli.llm.provider import Provider
-from miyabi_cli.messages import SERVERS_CHOICE, Message, Reply, Sampling, ToolCall
+from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
+from miyabi_cli.messages import Message, Reply, ToolCall
 from miyabi_cli.workspace.paths import Root
 
 REWRITE = "rewrite"
@@ -36,13 +35,9 @@ FENCE = re.compile(r"```[\w+.-]*[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 class Rewriter:
     """One conversation about some excerpts; the same handles as `loop.Agent`."""
 
-    provider: Provider
+    conversation: Conversation
     root: Root
     excerpts: tuple[Excerpt, ...]
-    allowance: Allowance
-    messages: list[Message]
-    sampling: Sampling = SERVERS_CHOICE
-    attempt: int = 1
     rounds: int = 0
     keeps_work: bool = True
     steps: int = 0
@@ -51,29 +46,33 @@ class Rewriter:
     answer: str = ""
     _bad_replies: int = field(default=0)
 
-    def tell(self, text: str) -> tuple[Event, ...]:
+    @property
+    def messages(self) -> Sequence[Message]:
+        return self.conversation.messages
+
+    @property
+    def attempt(self) -> int:
+        return self.conversation.attempt
+
+    def tell(self, text: str, *, lasting: bool = False) -> tuple[Event, ...]:
         """Say something to the model; return what happened."""
-        message = Message("user", text)
-        self.messages.append(message)
-        return (MessageAdded(self.attempt, message),)
+        return self.conversation.tell(text, lasting=lasting)
 
     async def turn(self) -> AsyncGenerator[Event, None]:
         """Ask for the code and put it in its place; a reply that has none is answered once with what is wrong."""
         while True:
-            if limit := self.allowance.reached(self.steps):
+            if limit := self.conversation.allowance.reached(self.steps):
                 self.ending, self.reason = "limit", limit
                 return
-            question = Question(self.sampling, stop=STOP)
-            async for piece in ask_model(
-                self.provider, self.messages, question, allowance=self.allowance, attempt=self.attempt
-            ):
-                if isinstance(piece, Reply):
-                    reply = piece
-                else:
-                    yield piece
+            async with contextlib.aclosing(self.conversation.ask(Question(stop=STOP))) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Reply):
+                        reply = piece
+                    else:
+                        yield piece
             self.steps += 1
             yield ReplyReceived(self.attempt, self.steps, reply)
-            self.messages.append(reply.message())
+            self.conversation.messages.append(reply.message())
             call = ToolCall(f"{REWRITE}_{self.steps}", REWRITE, json.dumps({"code": _longest_fence(reply.text)}))
             yield ToolStarted(self.attempt, self.steps, call)
             ended = self._rewrite(call, reply.text)

@@ -36,9 +36,11 @@ Request = ExecRequest | OpenRequest | SearchRequest | FolderRequest | EditReques
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool. `bare`: the argument that a text stands for which is no JSON; a tool that is not `offered` is only
-    understood. `read` makes a request of arguments or raises BadArguments, and `perform` fulfils it."""
+    """One tool. `namespace`: the family of tools that gpt-oss was trained to know it in. `bare`: the argument that a
+    text stands for which is no JSON; a tool that is not `offered` is only understood. `read` makes a request of
+    arguments or raises BadArguments, and `perform` fulfils it."""
 
+    namespace: str
     name: str
     description: str
     properties: dict[str, Any]
@@ -52,7 +54,7 @@ class Tool:
     def function(self) -> Function:
         """Return what a server is told of the tool."""
         schema = {"type": "object", "properties": self.properties, "required": list(self.required)}
-        return Function(self.name, self.description, schema)
+        return Function(self.name, self.description, schema, self.namespace)
 
     def usage(self) -> str:
         """Return the tool's name and arguments in one line."""
@@ -147,6 +149,7 @@ _CODE = {"code": _TEXT}
 
 TOOLS = (
     Tool(
+        "container",
         "exec",
         'Run a command: a shell command line, or argv like ["bash","-lc","…"].',
         {
@@ -161,6 +164,7 @@ TOOLS = (
         _exec,
     ),
     Tool(
+        "repo_browser",
         "open_file",
         "Read lines of a file (default: 200 lines).",
         {"path": _TEXT, "line_start": _WHOLE, "line_end": _WHOLE},
@@ -171,6 +175,7 @@ TOOLS = (
         _open_file,
     ),
     Tool(
+        "repo_browser",
         "search",
         "Search file contents for a text or regex.",
         {
@@ -195,6 +200,7 @@ TOOLS = (
         _search,
     ),
     Tool(
+        "repo_browser",
         "print_tree",
         "Show the file tree below a directory.",
         {"path": _TEXT, "depth": _WHOLE},
@@ -205,6 +211,7 @@ TOOLS = (
         _print_tree,
     ),
     Tool(
+        "repo_browser",
         "list_dir",
         "List a directory.",
         {"path": _TEXT, "depth": _WHOLE},
@@ -215,6 +222,7 @@ TOOLS = (
         _list_dir,
     ),
     Tool(
+        "repo_browser",
         "apply_patch",
         "Change files: a patch from *** Begin Patch to *** End Patch.",
         {"patch": _TEXT},
@@ -228,6 +236,7 @@ TOOLS = (
         _edit,
     ),
     Tool(
+        "",
         "python",
         "Run Python code.",
         _CODE,

@@ -13,7 +13,7 @@ from miyabi_cli.codegen.result import AttemptReport, Status
 from miyabi_cli.codegen.setting_up import set_up
 from miyabi_cli.codegen.workers import Worker, digest, open_worker
 from miyabi_cli.errors import MiyabiError, ProviderError
-from miyabi_cli.events import AttemptEnded, AttemptStarted, ReplyReceived
+from miyabi_cli.events import AttemptEnded, AttemptStarted, ReplyReceived, WarningRaised
 from miyabi_cli.messages import Usage
 from miyabi_cli.workspace.staging import Staged, stage
 from miyabi_cli.workspace.worktrees import Worktree, create_worktree
@@ -104,7 +104,7 @@ async def _work(plan: Plan, attempt: Attempt, worker: Worker, judge: Judge) -> N
             break
         if worker.ending != "answered" or not attempt.judged.mendable or rounds > worker.rounds:
             break
-        _tell(plan, worker, _feedback(attempt.judged))
+        _tell(plan, worker, _feedback(attempt.judged), lasting=True)
     if worker.ending == "limit" and attempt.status != "verified":
         attempt.status, attempt.reason = "limit", worker.reason
 
@@ -117,13 +117,16 @@ async def _turn(plan: Plan, attempt: Attempt, worker: Worker) -> None:
                 async for event in events:
                     if isinstance(event, ReplyReceived):
                         attempt.usage += event.reply.usage
-                    plan.voice.emit(event)
+                    if isinstance(event, WarningRaised):
+                        plan.voice.warn(event.kind, event.message, event.path)
+                    else:
+                        plan.voice.emit(event)
     except TimeoutError:
         worker.ending, worker.reason = "limit", f"the time limit of {plan.allowance.bounds.seconds:g} s"
 
 
-def _tell(plan: Plan, worker: Worker, text: str) -> None:
-    for event in worker.tell(text):
+def _tell(plan: Plan, worker: Worker, text: str, *, lasting: bool = False) -> None:
+    for event in worker.tell(text, lasting=lasting):
         plan.voice.emit(event)
 
 

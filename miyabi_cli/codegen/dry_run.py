@@ -9,7 +9,7 @@ from miyabi_cli.codegen.plan import Voice
 from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.run import Means, open_plan
 from miyabi_cli.codegen.workers import head_of
-from miyabi_cli.llm.encoding import encode_request
+from miyabi_cli.llm.chat.encoding import encode_request
 from miyabi_cli.messages import Function, Message
 from miyabi_cli.runs import new_run_id
 from miyabi_cli.workspace.workspaces import open_workspace

@@ -19,7 +19,6 @@ from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.result import CodegenResult
 from miyabi_cli.errors import UsageError
 from miyabi_cli.events import RunStarted
-from miyabi_cli.llm.profiles import Profile
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import Effort, Sampling
 from miyabi_cli.settings.schema import Settings
@@ -94,7 +93,7 @@ async def open_plan(request: CodegenRequest, means: Means, workspace: Workspace,
         workspace=workspace,
         base=base,
         provider=provider,
-        sampling=Sampling(settings.llm.default_temperature, _max_tokens(settings, profile, effort), effort),
+        sampling=Sampling(settings.llm.default_temperature, _max_tokens(settings, provider, effort), effort),
         sandbox=means.sandbox,
         checks=(),
         base_runs=(),
@@ -163,10 +162,10 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(settings.limits.steps, settings.limits.seconds, settings.limits.tokens, settings.budget.per_run_usd)
 
 
-def _max_tokens(settings: Settings, profile: Profile, effort: Effort) -> int:
+def _max_tokens(settings: Settings, provider: Provider, effort: Effort) -> int:
     """Return the tokens of one reply: the answer's, and for a model that thinks those of its thought."""
-    thought = THOUGHT_TOKENS[effort] if profile.thinks else 0
-    return min(settings.llm.default_max_tokens + thought, profile.window // 2)
+    thought = THOUGHT_TOKENS[effort] if provider.profile.thinks else 0
+    return min(settings.llm.default_max_tokens + thought, provider.max_tokens // 2)
 
 
 def _configured(request: CodegenRequest, settings: Settings) -> tuple[Check, ...]:

@@ -7,12 +7,14 @@ from typing import Protocol
 
 from miyabi_cli.agent.actions import actions_for
 from miyabi_cli.agent.context import prompt, read_context, render_context
+from miyabi_cli.agent.conversation import Conversation
 from miyabi_cli.agent.focus import Evidence, Excerpt, find_focus
 from miyabi_cli.agent.infilling import Infiller
 from miyabi_cli.agent.loop import Agent, Ending
 from miyabi_cli.agent.rewriting import Rewriter, anew_prompt, rewriting_prompt
 from miyabi_cli.agent.tools import Toolbox
 from miyabi_cli.codegen.plan import Plan
+from miyabi_cli.errors import MiyabiError
 from miyabi_cli.events import ConversationOpened, Event
 from miyabi_cli.llm.profiles import Strategy
 from miyabi_cli.messages import Function, Message, Sampling
@@ -21,6 +23,7 @@ from miyabi_cli.workspace.digest import brief_failure, failure_digest
 from miyabi_cli.workspace.git import split_paths
 from miyabi_cli.workspace.paths import PathRefused, Root
 from miyabi_cli.workspace.processes import Limits
+from miyabi_cli.workspace.staging import stage
 from miyabi_cli.workspace.toolchains import is_test_path
 from miyabi_cli.workspace.worktrees import Worktree
 
@@ -53,7 +56,7 @@ class Worker(Protocol):
 
     def turn(self) -> AsyncGenerator[Event, None]: ...
 
-    def tell(self, text: str) -> tuple[Event, ...]: ...
+    def tell(self, text: str, *, lasting: bool = False) -> tuple[Event, ...]: ...
 
 
 def open_worker(plan: Plan, worktree: Worktree, attempt: int) -> tuple[Worker, ConversationOpened]:
@@ -97,16 +100,18 @@ def _agent(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Agent:
     actions = actions_for(plan.provider.capabilities, toolbox.functions())
     head = prompt("tools") + (f"\n\n{actions.instructions}" if actions.instructions else "")
     messages = [Message("system", head), Message("user", first_message(plan, worktree, root))]
-    return Agent(
-        provider=plan.provider,
-        actions=actions,
-        run_tool=toolbox.run,
-        allowance=plan.allowance,
-        messages=messages,
-        sampling=_sampling(plan, attempt),
-        attempt=attempt,
-        rounds=plan.profile.mending_rounds,
-    )
+    conversation = _conversation(plan, worktree, messages, attempt)
+    return Agent(conversation, actions, toolbox.run, rounds=plan.profile.mending_rounds)
+
+
+def _conversation(plan: Plan, worktree: Worktree, messages: list[Message], attempt: int) -> Conversation:
+    async def patch() -> str:
+        try:
+            return (await stage(worktree, plan.sandbox)).patch.decode("utf-8", "replace")
+        except MiyabiError as error:
+            return f"(it can't be read: {error.message})"
+
+    return Conversation(plan.provider, messages, plan.allowance, _sampling(plan, attempt), attempt, patch)
 
 
 def _environment(plan: Plan, worktree: Worktree) -> dict[str, str]:
@@ -150,16 +155,8 @@ def _small(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Worker |
         text = anew_prompt(plan.task.description, excerpts[0], _text(root, excerpts[0].path), failures)
     else:
         text = rewriting_prompt(plan.task.description, excerpts, failures)
-    return Rewriter(
-        provider=plan.provider,
-        root=root,
-        excerpts=excerpts,
-        allowance=plan.allowance,
-        messages=[Message("user", text)],
-        sampling=_sampling(plan, attempt),
-        attempt=attempt,
-        rounds=plan.profile.mending_rounds,
-    )
+    conversation = _conversation(plan, worktree, [Message("user", text)], attempt)
+    return Rewriter(conversation, root, excerpts, rounds=plan.profile.mending_rounds)
 
 
 def _strategy(plan: Plan, attempt: int, *, failing: bool) -> Strategy:
@@ -176,7 +173,7 @@ def _excerpts(plan: Plan, worktree: Worktree, root: Root, failures: str) -> tupl
     failing = tuple(failure.name for run in plan.base_runs for failure in run.failures)
     output = "\n".join(f"{failure.message}\n{failure.details}" for run in plan.base_runs for failure in run.failures)
     evidence = Evidence(plan.task.description, output or failures, failing)
-    room = min((plan.profile.window // 4) * CHARACTERS_PER_TOKEN, EXCERPT_LIMIT)
+    room = min((plan.provider.max_tokens // 4) * CHARACTERS_PER_TOKEN, EXCERPT_LIMIT)
     paths = listed_files(worktree)
     return find_focus(paths, lambda path: _text(root, path), evidence, is_test=is_test_path, limit=room)
 
@@ -195,7 +192,7 @@ def _sampling(plan: Plan, attempt: int) -> Sampling:
 
 def _output_bytes(plan: Plan) -> int:
     """Return how much of a tool's output a model may see: an eighth of its window at the most."""
-    return min(plan.output_bytes, plan.profile.window * CHARACTERS_PER_TOKEN // 8)
+    return min(plan.output_bytes, plan.provider.max_tokens * CHARACTERS_PER_TOKEN // 8)
 
 
 def _text(root: Root, path: str) -> str:

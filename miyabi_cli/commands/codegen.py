@@ -16,6 +16,7 @@ import typer
 
 from miyabi_cli.commands import flags
 from miyabi_cli.commands.asynchronous import run_async
+from miyabi_cli.commands.begun import Begun
 from miyabi_cli.errors import MachineError, UsageError
 from miyabi_cli.events import TRANSIENT, Event, RunEnded
 from miyabi_cli.exits import ExitCode
@@ -38,6 +39,7 @@ Examples:
 
 
 def codegen(
+    context: typer.Context,
     task: Annotated[str | None, typer.Argument(help="What is to be done, in words; - reads it from stdin.")] = None,
     # the repository
     repo: flags.Repo = None,
@@ -119,7 +121,7 @@ def codegen(
         "sandbox.mode": sandbox,
     }
     show = _Show(format, output, patch, color, quiet, verbose)
-    raise typer.Exit(run_async(_run(request, flags.nested(chosen), config, show, dry_run=dry_run)))
+    raise typer.Exit(run_async(_run(request, flags.nested(chosen), config, show, context.obj, dry_run=dry_run)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class _Show:
 
 
 async def _run(
-    request: CodegenRequest, chosen: dict[str, Any], config: Path | None, show: _Show, *, dry_run: bool
+    request: CodegenRequest, chosen: dict[str, Any], config: Path | None, show: _Show, begun: Begun, *, dry_run: bool
 ) -> int:
     """Open all that a run needs, do it, show the result; return the exit code."""
     from miyabi_cli.codegen.dry_run import preview
@@ -157,11 +159,11 @@ async def _run(
                 return ExitCode.OK
             run_id = new_run_id()
             log = cleanup.enter_context(open_log(run_id))
+            begun.run_id = run_id
 
             def emit(event: Event) -> None:
-                data = log.write(event)
                 if not isinstance(event, TRANSIENT):
-                    report.event(data)
+                    report.event(log.write(event))
                 progress.show(event)
 
             keep = functools.partial(log.keep, PATCH)
@@ -199,7 +201,7 @@ def play_again(run: Run, *, verbose: bool, color: ColorChoice) -> None:
     )
     chosen = {"llm": {"provider": "replay", "replay": {"file": str(run.directory / EVENTS)}}}
     show = _Show("text", None, "-", color, False, verbose)
-    raise typer.Exit(run_async(_run(request, chosen, None, show, dry_run=False)))
+    raise typer.Exit(run_async(_run(request, chosen, None, show, Begun(), dry_run=False)))
 
 
 @contextlib.asynccontextmanager

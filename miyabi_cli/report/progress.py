@@ -12,6 +12,7 @@ from miyabi_cli.events import (
     AttemptStarted,
     CheckEnded,
     CheckStarted,
+    ConversationCompacted,
     Event,
     MessageAdded,
     ProgressMade,
@@ -133,6 +134,13 @@ class Progress:
         self._line(f"  told the model: {plain_text(event.message.content)[:SHOWN_ARGUMENTS]}", "dim")
         self._now("waiting for the model")
 
+    def _compacted(self, event: ConversationCompacted) -> None:
+        self._line(
+            f"  the conversation was shortened: {event.messages_before} messages to {len(event.messages)}, "
+            f"about {event.tokens_before:,} tokens to {event.tokens_after:,}",
+            "dim",
+        )
+
     def _attempt_ended(self, event: AttemptEnded) -> None:
         tokens = event.usage.input_tokens + event.usage.output_tokens
         reason = f" ({event.reason})" if event.reason else ""
@@ -152,6 +160,7 @@ SHOWN: dict[type[Any], Callable[[Progress, Any], None]] = {
     ToolStarted: Progress._tool_started,
     ToolEnded: Progress._tool_ended,
     MessageAdded: Progress._message,
+    ConversationCompacted: Progress._compacted,
     AttemptEnded: Progress._attempt_ended,
 }
 

@@ -33,6 +33,13 @@ def _opened(event: Mapping[str, Any]) -> Lines:
         yield _cut(message["content"]), None
 
 
+def _compacted(event: Mapping[str, Any]) -> Lines:
+    before, after = event["messages_before"], len(event["messages"])
+    yield f"── the conversation was shortened: {before} messages to {after}", "bold"
+    _task, digest, *_ = (message["content"] for message in event["messages"] if message["role"] == "user")
+    yield digest, None
+
+
 def _reply(event: Mapping[str, Any]) -> Lines:
     reply = event["reply"]
     yield f"── the model, step {event['step']}", "bold cyan"
@@ -68,6 +75,7 @@ def _warning(event: Mapping[str, Any]) -> Lines:
 
 SHOWN: dict[str, Callable[[Mapping[str, Any]], Lines]] = {
     "conversation_opened": _opened,
+    "conversation_compacted": _compacted,
     "reply": _reply,
     "tool_ended": _tool_ended,
     "message_added": _message_added,
