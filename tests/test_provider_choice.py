@@ -10,8 +10,9 @@ from threading import Thread
 import pytest
 
 from tests.conftest import Miyabi
+from tests.support.ollama import Model, call, ollama_server, say
 from tests.support.server import chat_server
-from tests.test_codegen import FIXING, TASK, model, result_of
+from tests.test_codegen import FIX, FIXING, TASK, model, result_of
 
 
 def test_auto_takes_vllm_where_it_lists_its_models(repository: Path, miyabi: Miyabi) -> None:
@@ -49,6 +50,61 @@ def test_auto_is_not_fooled_by_another_server_and_says_what_to_do(repository: Pa
     assert "miyabi model pull" in error["hint"]
 
 
+OLLAMA_FIXING = (call("apply_patch", {"patch": FIX}, thought="Mend it."), say("add subtracted; it adds now."))
+
+
+def test_auto_takes_ollama_before_groq_and_after_vllm(repository: Path, miyabi: Miyabi) -> None:
+    with ollama_server(*OLLAMA_FIXING) as server:
+        env = {"OLLAMA_HOST": server.url, "GROQ_API_KEY": "x", "VLLM_ENDPOINT": "http://127.0.0.1:9"}
+        result = result_of(miyabi("codegen", TASK, "--format", "json", cwd=repository, env=env))
+        assert server.chats[0]["options"]["num_ctx"] == 65536
+        assert server.chats[0]["think"] == "high"
+        with chat_server(*FIXING) as vllm:
+            vllm.models = ["openai/gpt-oss-20b"]
+            first = result_of(
+                miyabi("codegen", TASK, "-f", "json", cwd=repository, env={**env, "VLLM_ENDPOINT": vllm.url})
+            )
+    assert (result["status"], result["provider"], result["model"]) == ("verified", "ollama", "gpt-oss:20b")
+    assert result["usage"]["cost_usd"] == 0.0
+    assert first["provider"] == "vllm"
+
+
+def test_auto_passes_over_an_ollama_model_that_would_leave_the_machine(repository: Path, miyabi: Miyabi) -> None:
+    with ollama_server(models=[Model("gpt-oss:20b-cloud", remote=True)]) as server:
+        env = {"OLLAMA_HOST": server.url, "MIYABI_LLM__OLLAMA__MODEL": "gpt-oss:20b-cloud"}
+        ran = miyabi("codegen", TASK, cwd=repository, env={**env, "MIYABI_LLM__LOCAL_ONLY": "true"})
+    assert ran.code == 3
+    assert "no model's server was found" in ran.stderr
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("name", ["gpt-oss:20b-cloud", "gpt-oss:cloud", "alias:latest"])
+def test_local_only_refuses_a_model_that_ollama_runs_elsewhere(repository: Path, miyabi: Miyabi, name: str) -> None:
+    """Its name says so, or (for a copy under another name) the server does; no prompt has left by then."""
+    with ollama_server(models=[Model(name, remote=True)]) as server:
+        env = {"OLLAMA_HOST": server.url, "MIYABI_LLM__LOCAL_ONLY": "true"}
+        ran = miyabi("codegen", TASK, "-p", "ollama", "-m", name, cwd=repository, env=env)
+        assert server.chats == []
+    assert ran.code == 2, ran.stderr
+    assert "llm.local_only is set" in ran.stderr
+    assert "hint: " in ran.stderr
+
+
+def test_local_only_takes_a_model_of_this_machine(repository: Path, miyabi: Miyabi) -> None:
+    with ollama_server(*OLLAMA_FIXING) as server:
+        env = {"OLLAMA_HOST": server.url, "MIYABI_LLM__LOCAL_ONLY": "true"}
+        assert miyabi("codegen", TASK, "-p", "ollama", cwd=repository, env=env).code == 0
+        assert server.paths()[0] == "/api/show"
+
+
+def test_a_model_that_ollama_does_not_have_says_how_to_get_it(repository: Path, miyabi: Miyabi) -> None:
+    with ollama_server() as server:
+        ran = miyabi("codegen", TASK, "-p", "ollama", "-m", "gpt-oss:120b", "--endpoint", server.url, cwd=repository)
+    assert ran.code == 3
+    assert "error: ollama answered 404: model 'gpt-oss:120b' not found\n" in ran.stderr
+    assert "hint: get it: miyabi model pull gpt-oss:120b -p ollama\n" in ran.stderr
+
+
 def test_local_only_refuses_what_is_elsewhere(repository: Path, miyabi: Miyabi) -> None:
     env = {"MIYABI_LLM__LOCAL_ONLY": "true", "GROQ_API_KEY": "x"}
     ran = miyabi("codegen", TASK, "--provider", "groq", cwd=repository, env=env)
@@ -61,7 +117,6 @@ def test_local_only_refuses_what_is_elsewhere(repository: Path, miyabi: Miyabi) 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--provider", "ollama"], 2, "Ollama"),
         (["--provider", "replay"], 2, "needs a recording"),
         (["--provider", "replay", "--model", "/nowhere"], 4, "can't read the recording"),
         (["--provider", "embedded", "--model", "nonsense"], 2, "no model is called nonsense"),

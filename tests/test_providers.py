@@ -8,14 +8,16 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from miyabi_cli.errors import ProviderError
-from miyabi_cli.llm.embedded import RETRIES, EmbeddedModel
-from miyabi_cli.llm.engines import Engine, ensure_engine, stop_engines
+from miyabi_cli.llm.calling import last_reply
+from miyabi_cli.llm.embedded import RETRIES, EmbeddedModel, Start
+from miyabi_cli.llm.local.engines import Engine, ensure_engine, stop_engines
 from miyabi_cli.llm.openai import open_openai
 from miyabi_cli.llm.profiles import profile_of
 from miyabi_cli.llm.provider import Provider
@@ -23,9 +25,11 @@ from miyabi_cli.llm.replay import open_replay
 from miyabi_cli.llm.table import OPENERS
 from miyabi_cli.messages import Delta, Function, LLMRequest, Message, Reply, Sampling
 from miyabi_cli.settings.schema import Server
-from tests.support.server import chat_server, chunk, say, send_events, stream
+from tests.support.players import PLAYERS, playing
+from tests.support.turns import say
 
 HELLO = [Message("user", "Say hello.")]
+ENDLESS = [Message("user", "Write a very long story, and never end it.")]
 COLOR = Function(
     "paint",
     "Choose a colour.",
@@ -41,19 +45,14 @@ Work = Callable[[Provider, bool], Awaitable[None]]
 Opened = Callable[..., None]
 
 
-@contextmanager
-def openai(_: Path, __: Any, replies: list[str]) -> Iterator[Provider]:
-    def turn(handler: Any, request: Any) -> None:
-        body = request.json
-        text = replies[min(len(server.requests), len(replies)) - 1]
-        short = body.get("max_tokens") == 1
-        if "prompt" in body:
-            send_events(handler, [chunk({"text": text, "finish_reason": "stop"})])
-        else:
-            stream(handler, say(text[:1] if short else text, finish="length" if short else "stop"))
+def scripted(name: str) -> Any:
+    @contextmanager
+    def served(_: Path, __: Any, replies: list[str]) -> Iterator[Provider]:
+        with playing(PLAYERS[name]) as server:
+            server.script(*(say(text, "Hm.") for text in replies or [""]))
+            yield server.open()
 
-    with chat_server(turn) as server:
-        yield open_openai(server.url, "qwen2.5-coder-1.5b")
+    return served
 
 
 @contextmanager
@@ -66,41 +65,68 @@ def replay(folder: Path, _: Any, replies: list[str]) -> Iterator[Provider]:
 
 
 @contextmanager
-def embedded(folder: Path, request: pytest.FixtureRequest, _: list[str]) -> Iterator[Provider]:
-    model: Path = request.getfixturevalue("small_model")
-    request.getfixturevalue("monkeypatch").setenv("MIYABI_DATA_DIR", str(folder / "data"))
+def embedded(_: Path, request: pytest.FixtureRequest, __: list[str]) -> Iterator[Provider]:
+    model, start = request.getfixturevalue("start_engine")
+    yield Provider(EmbeddedModel("smollm2-135m", start, idle=None, profile=profile_of(model.name)), retries=RETRIES)
+
+
+@contextmanager
+def llama_cpp(_: Path, request: pytest.FixtureRequest, __: list[str]) -> Iterator[Provider]:
+    """A real llama.cpp server, as any other that speaks chat completions."""
+    model, start = request.getfixturevalue("start_engine")
+    profile = profile_of(model.name)
+    profile = replace(profile, capabilities=replace(profile.capabilities, infill=True), infill_format="{prefix}")
+    with asyncio.run(start()) as engine:
+        yield open_openai(engine.url, "smollm2-135m", key=engine.key, profile=profile)
+
+
+PROVIDERS = {
+    **{name: scripted(name) for name in PLAYERS},
+    "replay": replay,
+    "embedded": embedded,
+    "llama.cpp": llama_cpp,
+}
+REAL = ("embedded", "llama.cpp")
+
+
+@pytest.fixture(scope="module")
+def start_engine(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Start]]:
+    """The small model, and how the engine that serves it is started: once for all tests here."""
 
     def start() -> Any:
-        return ensure_engine(model, threads=1, context=2048, keep_alive=60)
+        return ensure_engine(small_model, threads=1, context=2048, keep_alive=60)
 
-    yield Provider(EmbeddedModel("smollm2-135m", start, idle=None, profile=profile_of(model.name)), retries=RETRIES)
-    asyncio.run(stop_engines())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIYABI_DATA_DIR", str(tmp_path_factory.mktemp("engine")))
+        yield small_model, start
+        asyncio.run(stop_engines())
 
 
-PROVIDERS = {"openai": openai, "replay": replay, "embedded": embedded}
+def run(name: str, folder: Path, request: pytest.FixtureRequest, work: Work, *replies: str) -> None:
+    with PROVIDERS[name](folder, request, list(replies)) as provider:
+
+        async def main() -> None:
+            async with provider:
+                await work(provider, name not in REAL)
+
+        asyncio.run(main())
 
 
 @pytest.fixture(params=sorted(PROVIDERS))
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
-    """Open a provider that gives these replies; the embedded one gives its own, for it is a real model."""
+    """Open a provider that gives these replies; a real model gives its own."""
+    return lambda work, *replies: run(request.param, tmp_path, request, work, *replies)
 
-    def run(work: Work, *replies: str) -> None:
-        with PROVIDERS[request.param](tmp_path, request, list(replies)) as provider:
 
-            async def main() -> None:
-                try:
-                    await work(provider, request.param != "embedded")
-                finally:
-                    await provider.close()
-
-            asyncio.run(main())
-
-    return run
+@pytest.fixture(params=REAL)
+def real(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
+    """Open a provider that asks a real model."""
+    return lambda work: run(request.param, tmp_path, request, work)
 
 
 def test_it_says_what_it_is(opened: Opened) -> None:
     async def work(provider: Provider, _: bool) -> None:
-        assert provider.name in PROVIDERS
+        assert provider.name in OPENERS
         assert provider.model_name
         assert provider.max_tokens >= 2048
         assert provider.capabilities.schema
@@ -128,7 +154,7 @@ def test_a_chat_is_deltas_and_then_one_reply_that_is_their_sum(opened: Opened) -
 
 def test_generate_answers_a_prompt_and_counts_its_tokens(opened: Opened) -> None:
     async def work(provider: Provider, _: bool) -> None:
-        response = await provider.generate(LLMRequest("Say hello.", temperature=0.0, max_tokens=10))
+        response = await provider.generate(LLMRequest("Say hello.", temperature=0.0, max_tokens=30))
         assert response.text
         assert response.tokens_used >= response.usage.output_tokens > 0
         assert response.finish_reason
@@ -175,6 +201,53 @@ def test_closing_twice_is_no_error(opened: Opened) -> None:
     opened(work)
 
 
+def test_a_real_model_s_usage_and_times_add_up(real: Opened) -> None:
+    async def work(provider: Provider, _: bool) -> None:
+        reply = await last_reply(provider.chat(HELLO, sampling=Sampling(temperature=0, max_tokens=7)))
+        assert (reply.usage.requests, reply.finish_reason) == (1, "length")
+        assert reply.usage.output_tokens == 7
+        assert 0 < reply.usage.input_tokens <= await provider.count_tokens(HELLO)
+        assert reply.timing.first_token is not None
+        assert 0 < reply.timing.first_token < reply.timing.total
+
+    real(work)
+
+
+def test_a_real_model_stops_where_it_is_told(real: Opened) -> None:
+    async def work(provider: Provider, _: bool) -> None:
+        sampling = Sampling(temperature=0, max_tokens=40)
+        whole = await last_reply(provider.chat(ENDLESS, sampling=sampling))
+        mark = whole.text.split()[9]
+        until = whole.text[: whole.text.index(mark)]
+        stopped = await last_reply(provider.chat(ENDLESS, sampling=sampling, stop=(mark,)))
+        assert (stopped.text.strip(), stopped.finish_reason) == (until.strip(), "stop")
+
+    real(work)
+
+
+def test_a_real_server_is_left_in_the_middle(real: Opened) -> None:
+    """The next answer comes, though the one that was left would have gone on for its whole window."""
+
+    async def work(provider: Provider, _scripted: bool) -> None:
+        for _ in range(4):  # as many as the engine has slots, and more
+            begun = asyncio.Event()
+
+            async def consume(begun: asyncio.Event) -> None:
+                async for piece in provider.chat(ENDLESS, sampling=Sampling(temperature=0, max_tokens=1800)):
+                    assert isinstance(piece, Delta), "it goes on for long"
+                    begun.set()
+
+            task = asyncio.create_task(consume(begun))
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        reply = await last_reply(provider.chat(HELLO, sampling=Sampling(temperature=0, max_tokens=5)))
+        assert reply.usage.output_tokens == 5
+
+    real(work)
+
+
 def test_an_engine_that_dies_is_started_anew(
     small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,3 +276,4 @@ def test_an_engine_that_dies_is_started_anew(
 
 def test_every_provider_of_the_settings_has_a_row() -> None:
     assert set(OPENERS) == set(get_args(Server))
+    assert {name.partition("-")[0] for name in PROVIDERS} >= set(OPENERS)

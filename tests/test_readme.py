@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from miyabi_cli.exits import ExitCode
 from tests.conftest import ROOT, Miyabi
-from tests.support.server import ChatServer, call, chat_server, say
+from tests.support import ollama
+from tests.support.groq import KEY, groq_server
+from tests.support.ollama import ollama_server
+from tests.support.server import call, chat_server, say
+from tests.support.vllm import called, final, vllm_server
 from tests.test_codegen import FIX
 
 README = (ROOT / "README.md").read_text()
@@ -23,30 +29,48 @@ def commands(section: str) -> list[str]:
     return re.search(r"```\n(.*?)```", text, re.DOTALL)[1].strip().splitlines()  # type: ignore[index]
 
 
-def pointed_at(command: str, server: ChatServer) -> list[str]:
-    """Return the arguments of a command of the README, with the scripted server in place of the one it names."""
+def server_of(command: str) -> AbstractContextManager[Any]:
+    """Return the player of the server that a command names; of chat completions, where it names none that is played."""
+    provider = re.search(r"(?:--provider|-p) (\w+)", command)
+    patch = {"patch": FIX}
+    match provider and provider[1]:
+        case "vllm":
+            return vllm_server(called("repo_browser.apply_patch", patch), final("Adds."))
+        case "ollama":
+            return ollama_server(ollama.call("apply_patch", patch), ollama.say("Adds."))
+        case "groq":
+            return groq_server(call("apply_patch", patch), say("Adds."))
+    return chat_server(call("apply_patch", patch), say("Adds."))
+
+
+def pointed_at(command: str, server: Any) -> list[str]:
+    """Return the arguments of a command of the README, with the player in place of the server that it names."""
     words = shlex.split(command.split("<")[0])
     assert words[0] == "miyabi"
-    text = " ".join(words)
-    if words[1] == "codegen":
-        for flag in ("--provider", "--endpoint", "--model"):
-            if flag in words:
-                at = words.index(flag)
-                del words[at : at + 2]
-        words += ["--endpoint", server.url, "--model", "gpt-oss-20b"]
-    assert text
+    named = {"vllm", "ollama", "groq"} & {*words}
+    for flag in ("--endpoint",) if named else ("--provider", "--endpoint", "--model"):
+        if flag in words:
+            at = words.index(flag)
+            del words[at : at + 2]
+    if words[1] == "codegen" or named:
+        words += ["--endpoint", server.url]
+    if words[1] == "codegen" and not named:
+        words += ["--model", "gpt-oss-20b"]
     return words[1:]
 
 
 @pytest.mark.parametrize("command", commands("Use"))
 def test_a_command_of_the_readme_runs(command: str, repository: Path, miyabi: Miyabi) -> None:
     (repository / "tests").mkdir()
-    with chat_server(call("apply_patch", {"patch": FIX}), say("Adds.")) as server:
+    with server_of(command) as server:
         if " runs " in command:
             miyabi("codegen", "x", "--endpoint", server.url, "--model", "m", cwd=repository)
             server.requests.clear()
+        if "model pull" in command:
+            server.pulls = [ollama.lines({"status": "success"})]
         stdin = "Fix add().\n" if "<" in command else None
-        ran = miyabi(*pointed_at(command, server), cwd=repository, stdin=stdin)
+        env = {"GROQ_API_KEY": KEY}
+        ran = miyabi(*pointed_at(command, server), cwd=repository, stdin=stdin, env=env)
     # `ruff check` has nothing to say of the fixed repository, and pytest passes on it.
     assert ran.code == 0, ran.stderr
 

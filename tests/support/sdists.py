@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from miyabi_cli.llm.index import authorities, index_url, project_url
+from miyabi_cli.llm.local.index import authorities, index_url, project_url
 from miyabi_cli.places import cache_dir
 
 JSON = "application/vnd.pypi.simple.v1+json"

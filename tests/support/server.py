@@ -14,6 +14,7 @@ from typing import Any
 
 Handler = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 Turn = "Handler | dict[str, Any]"
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/chat")  # the last is a gateway's own
 
 
 @dataclass
@@ -29,12 +30,18 @@ class Request:
 
 @dataclass
 class ChatServer:
-    """`turns` are played in order; the last one again and again. `requests` holds what came."""
+    """`turns` are played in order; the last one again and again. `requests` holds what came, `asked` the GETs' paths.
+
+    `models` are listed, each with `model_fields`; `properties` are llama.cpp's.
+    """
 
     turns: Sequence[Any]
     requests: list[Request] = field(default_factory=list)
     url: str = ""
     models: Sequence[str] = ()
+    model_fields: dict[str, Any] = field(default_factory=dict)
+    properties: dict[str, Any] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_turn(self, request: Request) -> Any:
@@ -44,6 +51,8 @@ class ChatServer:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that went away: some tests kill theirs."""
         if not isinstance(sys.exception(), ConnectionError):
@@ -62,6 +71,12 @@ def chat_server(*turns: Any) -> Iterator[ChatServer]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             request = Request(self.path, dict(self.headers), body)
+            if not self.path.endswith(ROUTES):
+                send_error(404, {"detail": "Not Found"})(self, request)
+                return
+            if self.path.endswith("/v1/completions") and not any(callable(turn) for turn in state.turns):
+                send_error(404, {"detail": "Not Found"})(self, request)  # it chats, and has no other route
+                return
             turn = state.next_turn(request)
             if callable(turn):
                 turn(self, request)
@@ -69,8 +84,11 @@ def chat_server(*turns: Any) -> Iterator[ChatServer]:
                 stream(self, turn)
 
         def do_GET(self) -> None:
-            listed = {"object": "list", "data": [{"id": model, "object": "model"} for model in state.models]}
-            send_error(200 if state.models else 404, listed)(self, None)
+            state.asked.append(self.path)
+            listed = [{"id": model, "object": "model", **state.model_fields} for model in state.models]
+            known = {"/v1/models": {"object": "list", "data": listed} if listed else {}, "/props": state.properties}
+            found = known.get(self.path)
+            send_error(200 if found else 404, found or {"error": "not found"})(self, None)
 
         def log_message(self, *_: Any) -> None:
             return
@@ -97,6 +115,30 @@ def call(tool: str, arguments: dict[str, Any] | str, *, thought: str = "") -> di
 def say(text: str, *, finish: str = "stop", thought: str = "") -> dict[str, Any]:
     """A turn that answers in text."""
     return {"text": text, "finish": finish, "thought": thought}
+
+
+def picky(judge: Callable[[dict[str, Any]], tuple[int, Any] | None], turn: dict[str, Any]) -> Handler:
+    """A turn of a server that reads the body first: `judge` gives the status and body of its refusal, or None."""
+
+    def play(handler: BaseHTTPRequestHandler, request: Any) -> None:
+        if refusal := judge(request.json):
+            send_error(*refusal)(handler, request)
+        elif request.json.get("stream"):
+            stream(handler, turn)
+        else:
+            send_error(200, whole(turn))(handler, request)
+
+    return play
+
+
+def whole(turn: dict[str, Any]) -> dict[str, Any]:
+    """Return a turn as it comes without a stream."""
+    calls = [
+        {"id": f"call-{index}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for index, (name, arguments) in enumerate(turn.get("calls", ()))
+    ]
+    message = {"role": "assistant", "content": turn.get("text", ""), "tool_calls": calls or None}
+    return {"choices": [{"index": 0, "message": message, "finish_reason": turn["finish"]}], "usage": {}}
 
 
 def stream(handler: BaseHTTPRequestHandler, turn: dict[str, Any]) -> None:
