@@ -78,8 +78,8 @@ def main() -> None:
 
 async def measure(tasks: Sequence[Task], aider: Path | None, output: Path | None) -> list[Score]:
     """Run every task by every agent, in turn, with the engine warm."""
-    from miyabi_cli.llm.engines import ensure_engine
-    from miyabi_cli.llm.models import known_model
+    from miyabi_cli.llm.local.engines import ensure_engine
+    from miyabi_cli.llm.local.models import known_model
 
     scores: list[Score] = []
     with await ensure_engine(known_model(MODEL), keep_alive=600) as engine:
