@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from miyabi_cli.errors import BrokenReply, MachineError, ProviderError
+from miyabi_cli.errors import BrokenReply, MachineError, ProviderError, ToolsRefused
 from miyabi_cli.llm.counting import upper_bound
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
@@ -34,18 +35,23 @@ def open_replay(file: Path, model: str | None = None, *, profile: Profile | None
     """
     lines = read_lines(file)
     name = model or recorded_model(lines) or "replay"
-    return Provider(Replay(name, profile or profile_of(name), replies_of(lines)))
+    return Provider(Replay(name, profile or profile_of(name), replies_of(lines), _replies_with_tools(lines)))
 
 
 class Replay:
-    """A `Wire` that is none: what it gives does not depend on what is asked."""
+    """A `Wire` that is none: what it gives does not depend on what is asked.
+
+    `with_tools`: after how many replies the recorded server has refused tools; None: never.
+    """
 
     name = "replay"
 
-    def __init__(self, model: str, profile: Profile, replies: Iterable[Reply]) -> None:
+    def __init__(self, model: str, profile: Profile, replies: Iterable[Reply], with_tools: int | None = None) -> None:
         self.model_name = model
         self.profile = profile
         self._replies = iter(replies)
+        self._with_tools = with_tools
+        self._given = 0
 
     @property
     def max_tokens(self) -> int:
@@ -53,9 +59,13 @@ class Replay:
 
     @property
     def capabilities(self) -> Capabilities:
-        return self.profile.capabilities
+        can = self.profile.capabilities
+        return replace(can, tools=can.tools and (self._with_tools is None or self._given < self._with_tools))
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:  # noqa: ARG002
+    async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+        if request.functions and not self.capabilities.tools:
+            raise ToolsRefused("the recorded server took no tools from here on")
+        self._given += 1
         reply = next(self._replies, None)
         if reply is None:
             raise ProviderError(
@@ -94,6 +104,16 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
         elif number < len(lines):
             raise BrokenReply(f"{file}, line {number} is not a recorded reply")
     return objects
+
+
+def _replies_with_tools(lines: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return how many replies came before the first conversation that was opened without functions."""
+    replies = 0
+    for line in lines:
+        if line.get("type") == "conversation_opened" and not line.get("functions"):
+            return replies
+        replies += line.get("type") == "reply"
+    return None
 
 
 def recorded_model(lines: Sequence[Mapping[str, Any]]) -> str | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 1.0
 # Without a byte, where llm.timeout says nothing; a server on a desk may read a long prompt for minutes.
-IDLE_SECONDS = {"vllm": 30.0, "groq": 30.0, "openai": 300.0}
+IDLE_SECONDS = {"vllm": 30.0, "ollama": 300.0, "groq": 30.0, "openai": 300.0}
 CAPABILITIES = {
     "native": Capabilities(tools=True, schema=True),
     "schema": Capabilities(tools=False, schema=True),
@@ -43,13 +43,16 @@ async def open_provider(settings: Settings, progress: Progress) -> Provider:
 
 
 async def choose(settings: Settings) -> str:
-    """Return the first that answers of vLLM, Groq (with a key) and embedded."""
+    """Return the first that answers of vLLM, Ollama, Groq (with a key) and embedded."""
     llm = settings.llm
-    if await _answers(llm.vllm.endpoint, _key(llm.vllm)):
+    if await _answers(llm.vllm.endpoint, "v1/models", "data", _key(llm.vllm)):
         return "vllm"
+    allowed = not llm.local_only or _is_local(settings, "ollama")
+    if allowed and await _answers(llm.ollama.endpoint, "api/tags", "models", _key(llm.ollama)):
+        return "ollama"
     if llm.groq.api_key and not llm.local_only:
         return "groq"
-    from miyabi_cli.llm.models import find_model
+    from miyabi_cli.llm.local.models import find_model
 
     try:
         find_model(llm.embedded.model)
@@ -59,45 +62,56 @@ async def choose(settings: Settings) -> str:
     return "embedded"
 
 
-async def _answers(endpoint: str, key: str | None) -> bool:
-    """Say whether a model's server answers at an address: it lists its models, or asks for a key."""
+async def _answers(endpoint: str, path: str, listed: str, key: str | None) -> bool:
+    """Say whether a model's server answers at an address: it lists its models under `listed`, or asks for a key."""
     import httpx
 
     from miyabi_cli.llm.http import open_client
 
     try:
         async with asyncio.timeout(PROBE_SECONDS), open_client(endpoint, key=key) as client:
-            response = await client.get(f"{endpoint}/v1/models")
-            return response.status_code in (401, 403) or isinstance(response.json().get("data"), list)
+            response = await client.get(f"{endpoint}/{path}")
+            return response.status_code in (401, 403) or isinstance(response.json().get(listed), list)
     except (httpx.HTTPError, TimeoutError, ValueError, AttributeError):
         return False
 
 
 def _is_local(settings: Settings, name: str) -> bool:
     from miyabi_cli.llm.http import is_loopback
+    from miyabi_cli.llm.native.encoding import is_cloud
 
     if name in ("embedded", "replay"):
         return True
+    if name == "ollama" and is_cloud(settings.llm.ollama.model):
+        return False
     return is_loopback(getattr(settings.llm, name).endpoint)
 
 
-def _chat_completions(name: str) -> Opener:
-    async def opened(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
-        from miyabi_cli.llm.openai import open_openai
-        from miyabi_cli.llm.profiles import profile_of
+async def _vllm(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
+    from miyabi_cli.llm.harmony.tokens import encoding
+    from miyabi_cli.llm.vllm import is_gpt_oss, open_vllm
 
-        section: Any = getattr(settings.llm, name)
-        if not section.model:
-            hint = f"--model, or llm.{name}.model in the settings"
-            raise SettingsError(f"the provider {name} needs a model's name", hint=hint)
-        key = _key(section)
-        profile = profile_of(section.model)
-        if (acts := getattr(section, "tools", "auto")) != "auto":
-            profile = replace(profile, capabilities=CAPABILITIES[acts], editing="apply_patch")
-        idle = settings.llm.timeout or IDLE_SECONDS[name]
-        return open_openai(section.endpoint, section.model, key=key, name=name, profile=profile, idle=idle)
+    section = settings.llm.vllm
+    if section.wire != "chat" and is_gpt_oss(section.model):
+        # The vocabulary takes a third of a second to load; meanwhile the base's checks run.
+        asyncio.get_running_loop().run_in_executor(None, encoding)
+    idle = settings.llm.timeout or IDLE_SECONDS["vllm"]
+    return open_vllm(section.endpoint, section.model, key=_key(section), wire=section.wire, idle=idle)
 
-    return opened
+
+async def _openai(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
+    from miyabi_cli.llm.openai import open_openai
+    from miyabi_cli.llm.profiles import profile_of
+
+    section = settings.llm.openai
+    if not section.model:
+        hint = "--model, or llm.openai.model in the settings"
+        raise SettingsError("the provider openai needs a model's name", hint=hint)
+    profile = profile_of(section.model)
+    if section.tools != "auto":
+        profile = replace(profile, capabilities=CAPABILITIES[section.tools], editing="apply_patch")
+    idle = settings.llm.timeout or IDLE_SECONDS["openai"]
+    return open_openai(section.endpoint, section.model, key=_key(section), profile=profile, idle=idle)
 
 
 def _key(section: Any) -> str | None:
@@ -118,17 +132,37 @@ async def _replay(settings: Settings, progress: Progress) -> Provider:  # noqa: 
     return open_replay(settings.llm.replay.file)
 
 
-async def _not_yet(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001
-    # Ollama's chat completions route ignores num_ctx and cuts the prompt in silence: worse than none.
-    hint = "serve the model by vLLM or llama.cpp, or use the embedded model: miyabi model pull"
-    raise SettingsError("this version does not speak Ollama's own protocol yet", hint=hint)
+async def _ollama(settings: Settings, progress: Progress) -> Provider:
+    from miyabi_cli.llm.native.models import refuse_remote
+    from miyabi_cli.llm.ollama import open_ollama
+
+    section = settings.llm.ollama
+    if settings.llm.local_only:
+        await refuse_remote(section.endpoint, section.model, key=_key(section))
+    return open_ollama(
+        section.endpoint,
+        section.model,
+        key=_key(section),
+        num_ctx=section.num_ctx,
+        keep_alive=section.keep_alive,
+        idle=settings.llm.timeout or IDLE_SECONDS["ollama"],
+        tell=progress,
+    )
+
+
+async def _groq(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
+    from miyabi_cli.llm.groq import open_groq
+
+    section = settings.llm.groq
+    idle = settings.llm.timeout or IDLE_SECONDS["groq"]
+    return open_groq(_key(section), section.model, endpoint=section.endpoint, idle=idle)
 
 
 OPENERS: dict[str, Opener] = {
-    "vllm": _chat_completions("vllm"),
-    "ollama": _not_yet,
-    "groq": _chat_completions("groq"),
-    "openai": _chat_completions("openai"),
+    "vllm": _vllm,
+    "ollama": _ollama,
+    "groq": _groq,
+    "openai": _openai,
     "embedded": _embedded,
     "replay": _replay,
 }
