@@ -12,6 +12,7 @@ from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace import layout
 from miyabi_cli.workspace.bubblewrap import Base, choose_program, find_programs, open_bubblewrap
 from miyabi_cli.workspace.place import Place
+from miyabi_cli.workspace.policy import Policy
 from miyabi_cli.workspace.seccomp import seccomp_program
 from tests.support.sandboxes import Bench, make_bench, skip_without_bubblewrap
 
@@ -96,7 +97,7 @@ def test_the_python_package_comes_last(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_whole_file_system_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="can't open all of /"):
-        open_bubblewrap(repository=tmp_path, environ={}, read=[Path("/")])
+        open_bubblewrap(repository=tmp_path, environ={}, policy=Policy(readable=(Path("/"),)))
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_named_path_that_is_not_there_is_a_warning(bench: Bench, tmp_path: Path) -> None:
-    sandbox = bench.open(read=[tmp_path / "nowhere"])
+    sandbox = bench.open(readable=[tmp_path / "nowhere"])
     assert sandbox.warnings == (f"{tmp_path}/nowhere: not there, so the sandbox does not show it",)
     assert bench.run("true", sandbox).exit_code == 0
 

@@ -6,13 +6,14 @@ import errno
 import platform
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from miyabi_cli.workspace import seccomp
 from miyabi_cli.workspace.seccomp import ALLOW, KILL_PROCESS, seccomp_program
-from tests.support.sandboxes import Bench, make_bench, skip_without_bubblewrap
+from tests.support.sandboxes import Bench, make_bench, skip_without_bubblewrap, skip_without_landlock
 
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 CALLS = {
@@ -47,8 +48,8 @@ def evaluate(program: bytes, architecture: int, number: int, *arguments: int) ->
             position += if_true if holds else if_false
 
 
-def decide(machine: str, call: int, *arguments: int) -> int:
-    program = seccomp_program(machine)
+def decide(machine: str, call: int, *arguments: int, **options: bool) -> int:
+    program = seccomp_program(machine, **options)
     assert program is not None
     return evaluate(program, AUDIT[machine], call, *arguments)
 
@@ -94,6 +95,51 @@ def test_only_sockets_that_the_network_namespace_holds_are_allowed(machine: str)
 
 
 @MACHINES
+def test_without_namespaces_there_are_no_sockets_but_pairs_and_the_internets_where_asked(machine: str) -> None:
+    calls = CALLS[machine]
+
+    def families(name: str, **options: bool) -> set[int]:
+        return {
+            family for family in range(64) if decide(machine, calls[name], family, is_shared=True, **options) == ALLOW
+        }
+
+    assert families("socket") == set()
+    assert families("socket", network=True) == {2, 10, 16}
+    assert families("socketpair", network=True) == families("socketpair") == {1}
+
+
+@MACHINES
+def test_without_namespaces_more_is_denied(machine: str) -> None:
+    column = sorted(AUDIT, reverse=True).index(machine)
+    more = seccomp._DENIED | seccomp._DENIED_WITHOUT_NAMESPACES
+    assert {
+        decide(machine, number, is_shared=True) for row in more.values() if (number := row[column]) is not None
+    } == {refused(errno.EPERM)}
+    for row in seccomp._ATTRIBUTES.values():
+        assert decide(machine, row[column] or 0, is_shared=True) == refused(errno.EOPNOTSUPP)
+    known = seccomp._MACHINES[machine]
+    assert decide(machine, known.kill, 0xFFFFFFFF, 9, is_shared=True) == refused(errno.EPERM)
+    assert decide(machine, known.kill, 4321, 9, is_shared=True) == ALLOW
+    assert decide(machine, known.prlimit, 4321, is_shared=True) == refused(errno.EPERM)
+    assert decide(machine, known.prlimit, 0, is_shared=True) == ALLOW
+    assert decide(machine, CALLS[machine]["read"], is_shared=True) == ALLOW
+
+
+@MACHINES
+def test_without_namespaces_no_file_is_opened_to_all_or_made_to_run_as_its_owner(machine: str) -> None:
+    column = sorted(AUDIT, reverse=True).index(machine)
+    for *numbers, argument in seccomp._MODES.values():
+        number = numbers[column]
+        if number is not None:
+            for mode, decision in (
+                (0o644, ALLOW),
+                (0o755, ALLOW),
+                *((bad, refused(errno.EPERM)) for bad in (0o4755, 0o666, 0o2755)),
+            ):
+                assert decide(machine, number, *[0] * argument, mode, is_shared=True) == decision
+
+
+@MACHINES
 def test_another_architecture_is_killed(machine: str) -> None:
     program = seccomp_program(machine)
     assert program is not None
@@ -114,15 +160,22 @@ def test_the_numbers_are_those_of_the_system() -> None:
     if not header.exists():
         pytest.skip("the kernel's headers are not installed")
     known = {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", header.read_text())}
-    ours = {name: numbers[0] for name, numbers in seccomp._DENIED.items() if name in known}
+    tables = seccomp._DENIED | seccomp._DENIED_WITHOUT_NAMESPACES | seccomp._ATTRIBUTES
+    ours = {name: numbers[0] for name, numbers in tables.items() if name in known}
+    ours |= {name: row[0] for name, row in seccomp._MODES.items() if name in known}
+    machine = seccomp._MACHINES["x86_64"]
+    assert (machine.kill, machine.prlimit) == (known["kill"], known["prlimit64"])
     assert len(ours) > 40
     assert ours == {name: known[name] for name in ours}
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    skip_without_bubblewrap(tmp_path)
-    return make_bench(tmp_path)
+@pytest.fixture(params=["bubblewrap", "landlock"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
+    (skip_without_bubblewrap if request.param == "bubblewrap" else skip_without_landlock)(tmp_path)
+    return replace(make_bench(tmp_path), kind=request.param)
+
+
+with_mounts = pytest.mark.parametrize("bench", ["bubblewrap"], indirect=True)
 
 
 PROBE = """
@@ -155,6 +208,7 @@ def test_without_it_they_would_pass(bench: Bench) -> None:
     assert outcome.output.splitlines()[1] == "unshare ok"
 
 
+@with_mounts
 def test_the_terminal_can_not_be_typed_into(bench: Bench) -> None:
     code = """
 import fcntl, os, termios
@@ -166,6 +220,7 @@ for request in (termios.TIOCSTI, 0x541C):
     assert bench.python(code).output == "Operation not permitted\n" * 2
 
 
+@with_mounts
 def test_what_test_suites_need_works(bench: Bench) -> None:
     code = """
 import multiprocessing, os, socket, subprocess, threading, tempfile

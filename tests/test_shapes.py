@@ -116,7 +116,18 @@ def test_a_named_branch_and_another_base(repository: Path, miyabi: Miyabi, git: 
     assert git("rev-parse", "fixes/sum~1", cwd=repository) == git("rev-parse", "HEAD~1", cwd=repository)
 
 
-def test_without_bubblewrap_it_refuses_and_says_what_to_do(
+WITHOUT_LANDLOCK = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+rows = [(32, 0, 0, 0), (21, 0, 1, 444), (6, 0, 0, 0x50026), (6, 0, 0, 0x7FFF0000)]
+code = b"".join(struct.pack("<HBBI", *row) for row in rows)
+class Program(ctypes.Structure): _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(Program(4, code)), 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""  # landlock_create_ruleset is ENOSYS, as an old kernel says
+
+
+def test_without_bubblewrap_and_landlock_it_refuses_and_says_what_to_do(
     repository: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     if os.geteuid() != 0:
@@ -125,9 +136,9 @@ def test_without_bubblewrap_it_refuses_and_says_what_to_do(
     wheel.mkdir(parents=True)
     (wheel / "__init__.py").write_text("raise ImportError('hidden')")
     hide = 'for b in /usr/bin/bwrap /usr/local/bin/bwrap; do [ ! -e $b ] || mount --bind /dev/null $b; done; exec "$@"'
-    flags = ["--endpoint", "http://127.0.0.1:9", "-m", "m"]
+    miyabi = [PYTHON, "-m", "miyabi_cli", "codegen", "x", "--endpoint", "http://127.0.0.1:9", "-m", "m"]
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", hide, "sh", PYTHON, "-m", "miyabi_cli", "codegen", "x", *flags],
+        ["unshare", "--mount", "sh", "-c", hide, "sh", PYTHON, "-c", WITHOUT_LANDLOCK, *miyabi],
         cwd=repository,
         env={**environment, "PYTHONPATH": f"{wheel.parent}:{ROOT}"},
         capture_output=True,
@@ -135,7 +146,7 @@ def test_without_bubblewrap_it_refuses_and_says_what_to_do(
         check=False,
     )
     assert done.returncode == 4, done.stderr
-    assert "bubblewrap" in done.stderr
+    assert "bubblewrap (bwrap) is not installed; nor can Landlock be used: this kernel has no Landlock" in done.stderr
     assert "--sandbox off" in done.stderr
 
 

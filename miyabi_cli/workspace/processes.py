@@ -62,12 +62,14 @@ async def run_process(
     pass_fds: Sequence[int] = (),
     first_inside: Callable[[], int | None] = lambda: None,
     folders: Sequence[Path] = (),
+    ends_itself: bool = False,
 ) -> Outcome:
     """Run a command in a session of its own with stdin from /dev/null, and return when all of it has ended.
 
     `first_inside` says the pid of the first process
     of the child's pid namespace, if there is one: it is killed first and waited for. `folders` are those that the
-    command can write, watched for `limits.disk_bytes`.
+    command can write, watched for `limits.disk_bytes`. `ends_itself`: on SIGTERM the child kills all below it, and then
+    ends.
     A command that can't be started is an outcome too (127 or 126). On cancellation the child is killed and reaped
     before CancelledError goes on.
     """
@@ -81,7 +83,7 @@ async def run_process(
         return _not_started(argv, error, time.perf_counter() - begun)
     finally:
         os.close(write_end)
-    run = _Run(child, read_end, limits, watch, first_inside)
+    run = _Run(child, read_end, limits, watch, first_inside, ends_itself)
     exit_code = await run.end()
     return run.outcome(exit_code, time.perf_counter() - begun)
 
@@ -119,12 +121,14 @@ class _Run:
         limits: Limits,
         watch: Watch,
         first_inside: Callable[[], int | None],
+        ends_itself: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._child = child
         self._read_end = read_end
         self._watch = watch
         self._first_inside = first_inside
+        self._ends_itself = ends_itself
         self._output = BoundedOutput(limits.output_bytes)
         self._stopped: str | None = None
         self._timed_out = False
@@ -224,6 +228,10 @@ class _Run:
             self._look_timer = self._loop.call_later(_LOOK_EVERY * 10, self._look)
 
     def _kill(self) -> None:
+        if self._ends_itself:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child.pid, signal.SIGTERM)
+            return
         inside = self._first_inside()
         if inside is None:
             self._left_group = descendants(self._child.pid)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from miyabi_cli.workspace.place import DEFAULT_LIMITS, Place
+from miyabi_cli.errors import SandboxError
+from miyabi_cli.workspace.place import Place
+from miyabi_cli.workspace.policy import CLOSED, Policy
 from miyabi_cli.workspace.processes import Limits, Outcome
 
 
@@ -28,37 +30,43 @@ class Sandbox(Protocol):
         command: str | Sequence[str],
         place: Place,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits | None = None,
         environment: Mapping[str, str] = ...,
         workdir: str = "",
     ) -> Outcome:
         """Run a command and return when all that it started has ended.
 
         A string is run by `bash -c` (`sh` where there is no bash), a sequence as it is; login shells become plain ones.
-        `environment` is added to the sandbox's own. `workdir` is a folder of the tree; one outside it, or one that is
-        not there, is an outcome with exit code 126. Raises SandboxError when the sandbox itself fails.
+        `limits` are the policy's where none are given. `environment` is added to the sandbox's own. `workdir` is a
+        folder of the tree; one outside it, or one that is not there, is an outcome with exit code 126. Raises
+        SandboxError when the sandbox itself fails.
         """
         ...
 
 
 def open_sandbox(
-    mode: Literal["auto", "off"],
-    *,
-    repository: Path,
-    environ: Mapping[str, str],
-    network: bool = False,
-    read: Sequence[Path] = (),
-    write: Sequence[Path] = (),
+    mode: Literal["auto", "off"], *, repository: Path, environ: Mapping[str, str], policy: Policy = CLOSED
 ) -> Sandbox:
-    """Return a sandbox for commands on a repository: bubblewrap, or none at all for `off`.
+    """Return a sandbox for commands on a repository: bubblewrap, else Landlock and seccomp; or none at all for `off`.
 
-    `read` and `write` are further paths to open. Raises SandboxError when bubblewrap is not there or can't work here;
+    Where it is not bubblewrap, `warnings` say why, and what is weaker. Raises SandboxError where neither works here;
     it never falls back to running without a sandbox.
     """
     if mode == "off":
         from miyabi_cli.workspace.unconfined import Unconfined
 
-        return Unconfined(environ)
+        return Unconfined(environ, policy.limits)
+    policy = policy.expanded()
     from miyabi_cli.workspace.bubblewrap import open_bubblewrap
 
-    return open_bubblewrap(repository=repository, environ=environ, network=network, read=read, write=write)
+    try:
+        return open_bubblewrap(repository=repository, environ=environ, policy=policy)
+    except SandboxError as error:
+        refused = error
+    from miyabi_cli.workspace.landlock import open_landlock
+
+    why = refused.message.removeprefix("no sandbox: ")
+    try:
+        return open_landlock(repository=repository, environ=environ, policy=policy, warnings=(why,))
+    except SandboxError as error:
+        raise SandboxError(f"{refused.message}; nor can Landlock be used: {error.message}", hint=refused.hint) from None

@@ -27,6 +27,8 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _TERMINAL_IOCTLS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _SOCKET_FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink: all live in the network namespace; vsock does not
+_INTERNET_FAMILIES = (2, 10, 16)
+_SHARED_MODES = 0o6002  # set-user-id, set-group-id, writable by all
 _X32 = 0x40000000
 
 # name: (x86_64, aarch64); None where the machine has no such call.
@@ -86,6 +88,41 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "_sysctl": (156, None),
 }
 
+# What namespaces keep apart: memory, semaphores and queues that others made, and attributes (access lists among them)
+# of files, which no rule on paths holds back.
+_DENIED_WITHOUT_NAMESPACES: dict[str, tuple[int | None, int | None]] = {
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "fanotify_init": (300, 262),
+}
+_ATTRIBUTES: dict[str, tuple[int | None, int | None]] = {
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "setxattrat": (463, 463),
+    "removexattrat": (466, 466),
+}
+_MODES: dict[str, tuple[int | None, int | None, int]] = {  # and which argument is the mode
+    "chmod": (90, None, 1),
+    "fchmod": (91, 52, 1),
+    "fchmodat": (268, 53, 2),
+    "fchmodat2": (452, 452, 2),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
@@ -97,18 +134,25 @@ class _Machine:
     ioctl: int
     socket: int
     socketpair: int
+    kill: int
+    prlimit: int
 
 
 _MACHINES = {
-    "x86_64": _Machine(0, 0xC000003E, clone=56, clone3=435, unshare=272, ioctl=16, socket=41, socketpair=53),
-    "aarch64": _Machine(1, 0xC00000B7, clone=220, clone3=435, unshare=97, ioctl=29, socket=198, socketpair=199),
+    "x86_64": _Machine(
+        0, 0xC000003E, clone=56, clone3=435, unshare=272, ioctl=16, socket=41, socketpair=53, kill=62, prlimit=302
+    ),
+    "aarch64": _Machine(
+        1, 0xC00000B7, clone=220, clone3=435, unshare=97, ioctl=29, socket=198, socketpair=199, kill=129, prlimit=261
+    ),
 }
 
 
-def seccomp_program(machine: str | None = None) -> bytes | None:
+def seccomp_program(machine: str | None = None, *, is_shared: bool = False, network: bool = False) -> bytes | None:
     """Return the filter as an array of struct sock_filter, or None for a machine that has no table here.
 
-    `machine` is as `platform.machine()` says it; None means this one.
+    `machine` is as `platform.machine()` says it; None means this one. `is_shared`: the command has no namespaces of its
+    own, so that more is denied; all sockets but pairs too, and but the internet's with `network`.
     """
     known = _MACHINES.get(machine or platform.machine())
     if known is None:
@@ -121,10 +165,27 @@ def seccomp_program(machine: str | None = None) -> bytes | None:
         _deny(known.clone3, errno.ENOSYS),  # its flags lie in memory that a filter can't read; libc falls back to clone
         *(_deny_bits(number, 0, _NEW_NAMESPACES) for number in (known.clone, known.unshare)),
         _deny_values(known.ioctl, 1, _TERMINAL_IOCTLS),
-        *(_allow_values(number, 0, _SOCKET_FAMILIES) for number in (known.socket, known.socketpair)),
+        *(_without_namespaces(known, network) if is_shared else _with_namespaces(known)),
         _instruction(_RETURN, ALLOW),
     ]
     return b"".join(parts)
+
+
+def _with_namespaces(known: _Machine) -> list[bytes]:
+    return [_allow_values(number, 0, _SOCKET_FAMILIES) for number in (known.socket, known.socketpair)]
+
+
+def _without_namespaces(known: _Machine, network: bool) -> list[bytes]:
+    modes = [(numbers[known.column], argument) for *numbers, argument in _MODES.values()]
+    return [
+        *(_deny(numbers[known.column], errno.EPERM) for numbers in _DENIED_WITHOUT_NAMESPACES.values()),
+        *(_deny(numbers[known.column], errno.EOPNOTSUPP) for numbers in _ATTRIBUTES.values()),
+        *(_deny_bits(number, argument, _SHARED_MODES) for number, argument in modes if number is not None),
+        _deny_values(known.kill, 0, (0xFFFFFFFF,)),  # all that one may signal
+        _deny_unless_zero(known.prlimit, 0),  # another process's limits
+        _allow_values(known.socket, 0, _INTERNET_FAMILIES if network else ()),
+        _allow_values(known.socketpair, 0, (1,)),
+    ]
 
 
 def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -160,6 +221,11 @@ def _load_argument(index: int) -> bytes:
 def _deny_bits(number: int, argument: int, mask: int) -> bytes:
     test = _instruction(_JUMP_ANY_BIT, mask, 0, 1) + _refuse(errno.EPERM)
     return _for_call(number, _load_argument(argument) + test + _instruction(_RETURN, ALLOW))
+
+
+def _deny_unless_zero(number: int, argument: int) -> bytes:
+    body = _load_argument(argument) + _instruction(_JUMP_EQUAL, 0, 1, 0) + _refuse(errno.EPERM)
+    return _for_call(number, body + _instruction(_RETURN, ALLOW))
 
 
 def _deny_values(number: int, argument: int, values: Sequence[int]) -> bytes:

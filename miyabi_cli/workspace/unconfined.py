@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from miyabi_cli.workspace.environment import unconfined_environment
-from miyabi_cli.workspace.place import DEFAULT_LIMITS, Place, limited, resolve_workdir, workdir_refused
+from miyabi_cli.workspace.place import Place, limited, resolve_workdir, workdir_refused
 from miyabi_cli.workspace.processes import Limits, Outcome, run_process
 from miyabi_cli.workspace.shell import shell_argv
 
@@ -24,7 +24,8 @@ class Unconfined:
     kind = "off"
     warnings = ("commands run without a sandbox: they can read and write what you can",)
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], limits: Limits) -> None:
+        self._limits = limits
         self._environment = unconfined_environment(environ)
         search_path = self._environment.get("PATH", os.defpath)
         self._shell = shutil.which("bash", path=search_path) or "/bin/sh"
@@ -39,11 +40,12 @@ class Unconfined:
         command: str | Sequence[str],
         place: Place,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
         workdir: str = "",
     ) -> Outcome:
         """Run a command in the tree; see `Sandbox.run`."""
+        limits = limits or self._limits
         folder = resolve_workdir(place, workdir)
         if folder is None:
             return workdir_refused(workdir)

@@ -6,6 +6,7 @@ own part counted, by walking /proc or the folders that it can write. Without /pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -21,12 +22,12 @@ class Watch:
         self._processes = processes
         self._disk_bytes = disk_bytes
         self._started = time.time()
-        self._threads_before = _threads_of_machine()
+        self._threads_before = threads_of_machine()
         self._free_before = [_free_bytes(folder) for folder in self._folders]
 
     def suspicious(self) -> bool:
         """Say whether the machine as a whole changed by more than the command may."""
-        if _threads_of_machine() - self._threads_before > self._processes:
+        if threads_of_machine() - self._threads_before > self._processes:
             return True
         now = (_free_bytes(folder) for folder in self._folders)
         return any(before - free > self._disk_bytes for before, free in zip(self._free_before, now, strict=True))
@@ -92,7 +93,8 @@ def _threads(pid: int) -> int:
     return int(fields[17]) if fields else 0
 
 
-def _threads_of_machine() -> int:
+def threads_of_machine() -> int:
+    """Return the number of threads on this machine; 0 where there is no /proc."""
     try:
         descriptor = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -102,6 +104,16 @@ def _threads_of_machine() -> int:
     finally:
         os.close(descriptor)
     return int(fields[3].partition(b"/")[2])
+
+
+def threads_of_user() -> int:
+    """Return the number of this user's threads, as the kernel's limit of processes counts them."""
+    user = os.geteuid()
+    count = 0
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            count += _threads(pid) if os.stat(f"/proc/{pid}").st_uid == user else 0  # noqa: PTH116 (many)
+    return count
 
 
 def _free_bytes(folder: Path) -> int:

@@ -14,7 +14,10 @@ from typing import Any, Literal
 import pytest
 
 from miyabi_cli.errors import SandboxError
+from miyabi_cli.workspace.bubblewrap import open_bubblewrap
+from miyabi_cli.workspace.landlock import open_landlock
 from miyabi_cli.workspace.place import Place
+from miyabi_cli.workspace.policy import CLOSED, Policy
 from miyabi_cli.workspace.processes import Limits, Outcome
 from miyabi_cli.workspace.sandbox import Sandbox, open_sandbox
 from tests.support.trees import write_tree
@@ -49,9 +52,13 @@ class Bench:
     repository: Path
     place: Place
     environ: Mapping[str, str]
+    kind: Literal["bubblewrap", "landlock"] = "bubblewrap"
 
-    def open(self, mode: Literal["auto", "off"] = "auto", **options: Any) -> Sandbox:
-        return open_sandbox(mode, repository=self.repository, environ=self.environ, **options)
+    def open(self, mode: Literal["auto", "off"] = "auto", **policy: Any) -> Sandbox:
+        policy = {name: tuple(value) if isinstance(value, list) else value for name, value in policy.items()}
+        if mode == "auto" and self.kind == "landlock":
+            return open_landlock(repository=self.repository, environ=self.environ, policy=Policy(**policy))
+        return open_sandbox(mode, repository=self.repository, environ=self.environ, policy=Policy(**policy))
 
     def run(self, command: str | Sequence[str], sandbox: Sandbox | None = None, **options: Any) -> Outcome:
         place = options.pop("place", self.place)
@@ -89,6 +96,14 @@ def make_bench(folder: Path, repository: Path | None = None, environ: Mapping[st
 def skip_without_bubblewrap(folder: Path) -> None:
     """Skip a test where no bwrap can run at all, and say why."""
     try:
-        open_sandbox("auto", repository=folder, environ={"PATH": os.defpath})
+        open_bubblewrap(repository=folder, environ={"PATH": os.defpath})
+    except SandboxError as error:
+        pytest.skip(error.message)
+
+
+def skip_without_landlock(folder: Path) -> None:
+    """Skip a test where the kernel has no Landlock that serves, and say why."""
+    try:
+        open_landlock(repository=folder, environ={"PATH": os.defpath}, policy=CLOSED)
     except SandboxError as error:
         pytest.skip(error.message)
