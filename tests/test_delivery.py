@@ -319,8 +319,8 @@ def _edit(name: str, old: str, new: str) -> bytes:
 
 @pytest.mark.parametrize("name", ["../outside.txt", ".git/hooks/pre-commit", ".GIT/config"])
 def test_paths_that_no_patch_may_touch(project: Path, opened: Repository, name: str) -> None:
-    before = contents(project.parent)
+    before, beside = contents(project), sorted(project.parent.iterdir())
     patch = f"--- /dev/null\n+++ b/{name}\n@@ -0,0 +1 @@\n+x\n".encode()
     with pytest.raises(PatchConflict):
         apply_to_working_tree(opened, patch)
-    assert contents(project.parent) == before
+    assert (contents(project), sorted(project.parent.iterdir())) == (before, beside)

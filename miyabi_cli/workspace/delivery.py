@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
+import time
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from miyabi_cli.errors import MachineError, PatchConflict, RepositoryError
+from miyabi_cli.locks import POLL_SECONDS, open_lock, try_lock
+from miyabi_cli.places import cache_dir
 from miyabi_cli.workspace.git import Git, check_name, git_failure, last_word, split_paths
 from miyabi_cli.workspace.repository import Identity, Repository
 from miyabi_cli.workspace.snapshots import write_commit
@@ -41,6 +46,20 @@ def commit_on_branch(
     return commit
 
 
+def find_commit(repository: Repository, tree: str, base: str, names: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return branch and id of a commit of that tree on `base`, on a branch that one of the patterns `names`.
+
+    So a run that was stopped after it had made its branch finds it. A pattern is one of git for-each-ref.
+    """
+    patterns = [f"refs/heads/{name}" for name in names]
+    form = "--format=%(refname)%00%(objectname)%00%(tree)%00%(parent)"
+    for line in Git(repository.git_dir).run("for-each-ref", form, *patterns).splitlines():
+        name, commit, of_tree, parent = os.fsdecode(line).split("\0")
+        if (of_tree, parent) == (tree, base):
+            return name.removeprefix("refs/heads/"), commit
+    return None
+
+
 def unique_branch(repository: Repository, text: str, run: str) -> str:
     """Return the name of a branch that does not exist: `miyabi/<words of text>-<run>`."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
@@ -66,6 +85,12 @@ def check_branch(repository: Repository, branch: str) -> None:
         raise RepositoryError(f"the branch {branch} exists already", hint="name another one with --branch")
 
 
+def is_applied(repository: Repository, patch: bytes) -> bool:
+    """Say whether the files of the user's working tree are as a patch leaves them."""
+    git = _apply_git(repository)
+    return git.ask("apply", "--check", "--reverse", "--whitespace=nowarn", "-", input=patch).exit_code == 0
+
+
 def apply_to_working_tree(repository: Repository, patch: bytes) -> None:
     """Change the files of the user's working tree by a patch: all of it or nothing; the index stays as it is.
 
@@ -73,6 +98,27 @@ def apply_to_working_tree(repository: Repository, patch: bytes) -> None:
     """
     if not patch:
         return
+    with applying(repository):
+        _apply(repository, patch)
+
+
+@contextlib.contextmanager
+def applying(repository: Repository) -> Iterator[None]:
+    """Hold off other processes of the user's that apply patches to the same working tree, until the block ends.
+
+    What one of them puts back when it fails must not be the files as they were before another.
+    """
+    name = hashlib.sha256(os.fsencode(repository.root)).hexdigest()[:20]
+    descriptor = open_lock(cache_dir("applying") / name)
+    try:
+        while not try_lock(descriptor):
+            time.sleep(POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _apply(repository: Repository, patch: bytes) -> None:
     git = _apply_git(repository)
     checked = git.ask("apply", "--check", "--whitespace=nowarn", "-", input=patch)
     if checked.exit_code:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_cli.errors import RepositoryError
+from miyabi_cli.redaction import Secret, secrets_in_url
 from miyabi_cli.workspace.git import Git, GitAnswer, check_git, check_name, git_failure, split_paths
 
 ALTERNATES_DEPTH = 5  # as deep as git itself follows them
@@ -96,6 +97,20 @@ def identity(repository: Repository, environ: Mapping[str, str] = os.environ) ->
     answer = git.ask("var", "GIT_AUTHOR_IDENT")
     found = re.match(r"(.+) <(.*)> \d+ [-+]\d+$", answer.output.decode(errors="replace").strip())
     return Identity(found[1], found[2]) if found and answer.exit_code == 0 else NOBODY
+
+
+def secrets_in_configuration(repository: Repository) -> tuple[Secret, ...]:
+    """Return what git's configuration holds that nobody else may see, with its key: passwords in the addresses of
+    remotes, and headers that a server knows the user by (as CI's checkouts leave them)."""
+    pattern = r"^(remote\..*\.(push)?url|url\..*\.(push)?insteadof|http\..*extraheader|http\.extraheader)$"
+    answer = Git(repository.git_dir, user_config=True).ask("config", "-z", "--get-regexp", pattern)
+    found: list[Secret] = []
+    for entry in answer.output.decode("utf-8", "replace").split("\0"):
+        key, _, value = entry.partition("\n")
+        in_urls = secrets_in_url(f"{value} {key}")
+        secrets = in_urls or ((value.rpartition(" ")[2],) if key.lower().endswith("extraheader") else ())
+        found += ((key.split("://")[0].rstrip("."), secret) for secret in secrets)
+    return tuple(found)
 
 
 def _discover(path: Path) -> tuple[list[str], tuple[Path, Path, Path]]:

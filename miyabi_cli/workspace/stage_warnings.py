@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from miyabi_cli.workspace.git import Git
+from miyabi_cli.workspace.git import Git, split_paths
 from miyabi_cli.workspace.trees import LINK, FileChange, read_blobs
 
 # What git or an editor may run on the user's machine once the patch is there.
@@ -16,6 +16,10 @@ RUN_BY_TOOLS = (
     *(".husky", ".githooks", ".gitattributes", ".gitmodules", ".envrc", ".devcontainer", ".vscode/tasks.json"),
     *(".pre-commit-config.yaml", "lefthook.yml", "lefthook.yaml"),
 )
+
+# What makes a folder a git directory to git, or says what git does in one.
+OF_GIT_DIRECTORY = {"head", "config", "config.worktree", "commondir"}
+MESSAGE = "tools may run this on your machine: look at it before you use the branch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,24 @@ def _leads_out(path: str, target: str) -> bool:
 def run_by_tools(changes: Iterable[FileChange], hooks: str) -> list[StageWarning]:
     """Return a warning for each new or changed file that git or an editor may run; `hooks` is core.hooksPath."""
     names = {PurePosixPath(name) for name in (*RUN_BY_TOOLS, hooks) if name}
-    message = "tools may run this on your machine: look at it before you use the branch"
     return [
-        StageWarning("runs_on_host", change.path, message)
+        StageWarning("runs_on_host", change.path, MESSAGE)
         for change in changes
         if change.status != "deleted" and not names.isdisjoint((path := PurePosixPath(change.path), *path.parents))
     ]
+
+
+def git_directories(git: Git, tree: str, changes: Iterable[FileChange]) -> list[StageWarning]:
+    """Return a warning for each new or changed file that steers git in a folder that git takes for a repository.
+
+    Such a folder needs no `.git`: a HEAD, objects and refs in it will do, and the user's own git, run there, obeys it.
+    """
+    found = []
+    for change in changes:
+        path = PurePosixPath(change.path)
+        if change.status == "deleted" or len(path.parts) < 2 or path.name.lower() not in OF_GIT_DIRECTORY:
+            continue
+        listed = split_paths(git.run("ls-tree", "-z", "--name-only", tree, "--", f"{path.parent}/"))
+        if "head" in {PurePosixPath(name).name.lower() for name in listed}:
+            found.append(StageWarning("runs_on_host", change.path, MESSAGE))
+    return found

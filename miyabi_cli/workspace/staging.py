@@ -22,7 +22,7 @@ from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits
 from miyabi_cli.workspace.removal import remove_tree
 from miyabi_cli.workspace.sandbox import Sandbox
-from miyabi_cli.workspace.stage_warnings import StageWarning, links_out, run_by_tools
+from miyabi_cli.workspace.stage_warnings import StageWarning, git_directories, links_out, run_by_tools
 from miyabi_cli.workspace.trees import (
     ABSENT,
     SUBMODULE,
@@ -277,6 +277,7 @@ def _staged(job: _Stage, tree: str, warnings: Sequence[StageWarning]) -> Staged:
         *(StageWarning("submodule", change.path, "submodules stay as they are") for change in links),
         *links_out(git, changes),
         *run_by_tools(changes, job.worktree.workspace.template.hooks),
+        *git_directories(git, tree, changes),
     )
     return Staged(base, tree, changes, patch_between(git, base, tree), found)
 

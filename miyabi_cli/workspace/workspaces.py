@@ -7,7 +7,8 @@
             worktree.json
             keep                there when the worktree stays after the run
 
-Whatever dies gives up its lock; the next run of that repository removes what it left half-made.
+Whatever dies gives up its lock; the next run of that repository removes what it left half-made, and the locks of git's
+that it left on its worktrees.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ RECORD = "worktree.json"
 KEEP = "keep"
 LOCK = "lock"
 GIT = "git"
+INDEX_LOCK = "index.lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 CLAIM_SECONDS = 2  # longer than a cleaner or a list holds the lock of a run that is dead
 
@@ -209,3 +211,5 @@ def _remove_half_made(run_folder: Path) -> None:
     for worktree in worktree_folders(run_folder):
         if read_record(worktree) is None:
             remove_tree(worktree)
+        else:  # whoever had it is dead, for its run's lock is ours
+            (worktree / INDEX_LOCK).unlink(missing_ok=True)
