@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -129,6 +130,11 @@ class Timing:
     longest_pause: float | None = None
 
 
+_CUT = re.compile(
+    r"length|max_|limit|filter|error|abort|cancel|incomplete|timeout|repetition|safety|recitation|unload", re.IGNORECASE
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A whole reply; `finish_reason` is the server's word: stop, length, tool_calls…"""
@@ -139,6 +145,14 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     finish_reason: str = "stop"
     timing: Timing = field(default_factory=Timing)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ended before its end, as far as the server's word tells: what it holds must not be acted upon.
+
+        The words are those of OpenAI, vLLM (abort), Mistral (model_length), Ollama, Google and others.
+        """
+        return _CUT.search(self.finish_reason) is not None
 
     def message(self) -> Message:
         """Return the reply as it stands in the history."""

@@ -116,6 +116,18 @@ def test_a_forced_call() -> None:
     assert request.messages[-1].content == "Choose a colour.\nCall paint."
 
 
+def test_means_that_the_server_has_refused_to_others_meanwhile_are_not_asked_for() -> None:
+    class Learning(Scripted):
+        async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+            self.capabilities = PROMPT
+            async for piece in super().stream(request):
+                yield piece
+
+    model = Learning("no", BLUE)
+    assert ask(model).arguments == {"color": "blue"}
+    assert model.means() == ["schema", "prompt"]
+
+
 @pytest.mark.parametrize("status", [400, 422, 501])
 def test_means_that_are_refused_give_way_to_the_next_and_are_no_try(status: int) -> None:
     model = Scripted(refused(status), refused(status), "no", "no", BLUE)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderOverloaded, ProviderRefused, RequestTooLarge
+from miyabi_cli.fences import fenced
 from miyabi_cli.llm.chat.collecting import MAX_CALLS, ReplyCollector
 from miyabi_cli.llm.chat.encoding import clean_name, encode_request
 from miyabi_cli.llm.openai import open_openai
@@ -140,7 +141,13 @@ def test_comments_other_fields_and_the_chunk_of_usage_are_passed_over() -> None:
     assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.reasoning_tokens) == (9, 4, 3)
 
 
-@pytest.mark.parametrize("wrong", ["7", [1], True, {"prompt_tokens": "x", "completion_tokens": -1}, 0])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("7", [1], True, 0, {"prompt_tokens": "x", "completion_tokens": -1}),
+        *({"prompt_tokens": 10**400}, {"prompt_tokens": 1e300}, {"prompt_tokens": True}),
+    ],
+)
 def test_a_wrong_count_loses_no_reply(wrong: Any) -> None:
     reply = play(events({**delta("stop", content="a"), "usage": wrong}))
     assert (reply.text, reply.usage.input_tokens, reply.usage.requests) == ("a", 0, 1)
@@ -230,6 +237,13 @@ def test_a_stream_is_known_by_its_bytes_where_its_type_is_wrong(kind: str) -> No
     [
         ("add<|channel|>commentary", "add"),
         ("functions.add", "add"),
+        ("<|channel|>add", "add"),
+        ("<|channel|>commentary to=functions.add <|constrain|>json", "add"),
+        ("commentary to=functions.add", "add"),
+        ("analysis add", "add"),
+        ("functions.add to=assistant<|channel|>commentary", "add"),
+        ("code", "code"),
+        ("my_functions.add", "my_functions.add"),
         (" add ", "add"),
         ("web search", "web_search"),
         ("web_searchjson", "web_search"),
@@ -276,6 +290,24 @@ def test_harmony_that_a_server_did_not_read_is_parted_into_thought_and_text(text
     assert (reply.text, reply.thought, reply.tool_calls) == ("Hello.", "Think.", ())
 
 
+def test_leaked_harmony_keeps_the_thought_that_the_server_read() -> None:
+    text = "<|message|>Think on.<|end|><|start|>assistant<|channel|>final<|message|>Hello."
+    reply = play(
+        events(
+            delta(reasoning="Think.", content=text.replace("<|message|>", "<|channel|>analysis<|message|>", 1)),
+            delta("stop"),
+        )
+    )
+    assert (reply.text, reply.thought) == ("Hello.", "Think.\n\nThink on.")
+
+
+def test_a_leaked_call_has_an_id_of_its_own_in_every_turn() -> None:
+    leak = events(delta(content='<|message|>{"a": 1}'), delta("stop"))
+    calls = [call for _ in range(2) for call in play(leak).tool_calls]
+    assert [call.name for call in calls] == ["add", "add"]
+    assert len({call.id for call in calls}) == 2
+
+
 def test_a_text_that_begins_like_harmony_stays() -> None:
     text = "analysis of the final answer"
     assert play(events(delta(content=text), delta("stop"))).text == text
@@ -313,10 +345,13 @@ def test_arguments_that_are_no_object_are_wrapped_for_servers_parse_them(argumen
 
 def test_a_result_whose_call_is_not_there_is_told_as_words() -> None:
     (message,) = sent(Message("tool", "3", tool_call_id="gone", tool_name="add"))
-    assert message == {"role": "user", "content": "Result of add:\n3"}
+    assert message == {"role": "user", "content": f"Result of add:\n{fenced('3')}"}
 
 
-@given(st.text())
+BITS = ["to=", "to =", " ", "<|channel|>", "<|", "functions.", "commentary", "code", "exec", "_"]
+
+
+@given(st.text() | st.lists(st.sampled_from(BITS)).map("".join))
 def test_a_clean_name_is_never_empty_and_stays_clean(text: str) -> None:
     name = clean_name(text)
     assert name

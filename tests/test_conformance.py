@@ -22,6 +22,7 @@ from miyabi_cli.errors import (
     ProviderUnreachable,
     RequestTooLarge,
     SettingsError,
+    UsageError,
 )
 from miyabi_cli.llm.calling import last_reply
 from miyabi_cli.llm.provider import Provider
@@ -233,13 +234,17 @@ def test_arguments_that_stay_wrong_are_an_error_with_its_cost(server: Playing) -
     assert caught.value.usage.output_tokens > 0
 
 
-def test_a_forced_function_is_called(server: Playing) -> None:
+def test_a_forced_function_is_called_or_the_request_refused(server: Playing) -> None:
     later = "holding at once" in server.player.lacks
     server.script(*([say("I would rather talk.")] if later else []), call("paint", BLUE))
     request = ChatRequest(HELLO, (LOOK, PAINT), forced="paint")
+    if "forcing" in server.player.lacks:
+        with pytest.raises(UsageError, match="which function to call"):
+            run(server, lambda provider: last_reply(provider.stream(request)))
+        return
     reply = run(server, lambda provider: last_reply(provider.stream(request)))
     assert [(one.name, json.loads(one.arguments)) for one in reply.tool_calls] == [("paint", BLUE)]
-    assert server.asked[-1].forced == ("" if "forcing" in server.player.lacks else "paint")
+    assert server.asked[-1].forced == "paint"
 
 
 @pytest.mark.parametrize("effort", ["low", "medium", "high"])

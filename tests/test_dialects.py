@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from miyabi_cli.errors import ProviderError, ProviderRefused, RequestTooLarge, ToolsRefused
+from miyabi_cli.errors import (
+    BrokenReply,
+    ProviderError,
+    ProviderOverloaded,
+    ProviderRefused,
+    RequestTooLarge,
+    ToolsRefused,
+    UsageError,
+)
 from miyabi_cli.llm.chat.dialects import GROQ, OPENAI, VLLM, Dialect
 from miyabi_cli.llm.chat.learning import LEARNABLE_STATUS, learn
 from miyabi_cli.llm.openai import ChatCompletions, open_openai
@@ -119,7 +128,8 @@ LESSONS: Mapping[str, tuple[int, Any, Callable[[Body], bool], ChatRequest, Mappi
                         lambda body: "." in body["messages"][1]["tool_calls"][0]["function"]["name"],
                         replace(TEXT, messages=[HISTORY[0], replace(HISTORY[1], tool_calls=(
                             ToolCall("id-1", "repo.add", "{}"),)), HISTORY[2]]), {"seed": 1}),
-    "parameter of a server that fails": (500, error("Unsupported param: seed"), holds("seed"), TEXT, {"stop": ["END"]}),
+    "parameter of a server that fails": (500, error("Unsupported param: seed", param="seed"), holds("seed"),
+                                         TEXT, {"stop": ["END"]}),
     "a feature that is not there": (501, error("reasoning_effort is not implemented"), holds("reasoning_effort"),
                                     TEXT, {"seed": 1}),
     "a gateway's list": (400, [error('Invalid JSON payload received. Unknown name "seed": Cannot find field.')],
@@ -191,6 +201,116 @@ def test_a_lesson_that_did_not_help_is_forgotten_and_the_refusal_raised() -> Non
 
         asyncio.run(main())
         assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["upstream stream ended unexpectedly", "seed node not responding", "tool calling is not available just now"],
+)
+def test_a_fault_of_a_server_that_passes_teaches_nothing(words: str) -> None:
+    async def main(url: str) -> None:
+        wire = ChatCompletions(Server.at("openai", url), "gpt-oss-20b", profile_of("gpt-oss-20b"))
+        with pytest.raises(ProviderOverloaded):
+            [piece async for piece in wire.stream(TOOLS)]
+        assert wire.dialect == OPENAI
+        await wire.close()
+
+    with chat_server(send_error(500, error(words))) as server:
+        asyncio.run(main(server.url))
+        assert len(server.requests) == 1
+
+
+LEFT_OUT = {
+    "effort, OpenAI": ["openai refuses reasoning_effort: it is left out"],
+    "seed": ["openai refuses seed: it is left out"],
+    "temperature": ["openai refuses temperature: it is left out"],
+    "max_tokens": [],
+    "the cap's size": ["openai takes no cap above 4,096 tokens: no reply is longer"],
+    "thought": ["openai refuses the model's own thought: it is not sent back"],
+    "response_format": ["openai refuses to hold a reply to a schema: the model is told the schema instead"],
+    "a strict schema": [],
+    "streamed tools": ["openai refuses to stream some replies: they come as a whole"],
+    "a named tool": [],
+    "a forced tool": ["openai refuses to force a function: the model is left to choose"],
+}
+
+
+@pytest.mark.parametrize("case", LEFT_OUT)
+def test_what_is_left_out_is_told_once(case: str) -> None:
+    status, refusal, refused, request, _ = LESSONS[case]
+    told: list[str] = []
+
+    async def main(url: str) -> None:
+        async with open_openai(url, "gpt-oss-20b", tell=told.append) as provider:
+            for asked in (request, request if request.forced == "" else TOOLS):
+                [piece async for piece in provider.stream(asked)]
+
+    with chat_server(picky(lambda body: (status, refusal) if refused(body) else None, say("fine"))) as server:
+        asyncio.run(main(server.url))
+    assert told == LEFT_OUT[case]
+
+
+def test_a_schema_that_the_server_does_not_hold_is_told_to_the_model() -> None:
+    refusal = (400, error("response_format is not supported"))
+    turn = picky(lambda body: refusal if "response_format" in body else None, say('It is ```json\n{"a": 1}\n```'))
+    asked: list[str] = []
+
+    async def main(url: str) -> Reply:
+        async with open_openai(url, "gpt-oss-20b") as provider:
+            *_, reply = [piece async for piece in provider.chat([Message("user", "Go.")], schema=ADD.parameters)]
+            assert not provider.capabilities.schema
+            assert isinstance(reply, Reply)
+            return reply
+
+    with chat_server(turn) as server:
+        assert json.loads(asyncio.run(main(server.url)).text) == {"a": 1}
+        asked = [sent.json["messages"][-1]["content"] for sent in server.requests]
+    assert asked[0] == "Go."
+    assert json.dumps(ADD.parameters, separators=(",", ":")) in asked[-1]
+
+
+@pytest.mark.parametrize("text", ["no json at all", '{"a": "x"}', "[1]", ""])
+def test_a_text_that_does_not_obey_the_schema_is_no_success(text: str) -> None:
+    async def main(url: str) -> None:
+        async with open_openai(url, "gpt-oss-20b") as provider:
+            with pytest.raises(BrokenReply, match="does not obey") as caught:
+                [piece async for piece in provider.chat([Message("user", "Go.")], schema=ADD.parameters)]
+            assert caught.value.usage.requests == 1
+
+    with chat_server(say(text)) as server:
+        asyncio.run(main(server.url))
+
+
+def test_a_text_that_was_cut_is_given_as_it_is() -> None:
+    async def main(url: str) -> list[Any]:
+        async with open_openai(url, "gpt-oss-20b") as provider:
+            return [piece async for piece in provider.chat([Message("user", "Go.")], schema=ADD.parameters)]
+
+    with chat_server(say('{"a": ', finish="length")) as server:
+        assert asyncio.run(main(server.url))[-1].text == '{"a": '
+
+
+REFUSED: Mapping[str, tuple[ChatRequest, Dialect]] = {
+    "together with a schema": (replace(TOOLS, schema=ADD.parameters), OPENAI),
+    "is not among the functions": (replace(TOOLS, forced="other"), OPENAI),
+    "can't be told which function": (FORCED, Dialect(forcing="")),
+    "no effort 'max'": (replace(TEXT, sampling=Sampling(effort="max")), OPENAI),  # type: ignore[arg-type]
+    "temperature": (replace(TEXT, sampling=Sampling(temperature=9)), OPENAI),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_a_request_that_would_be_obeyed_in_part_alone_is_not_sent(why: str) -> None:
+    request, dialect = REFUSED[why]
+
+    async def main(url: str) -> None:
+        async with open_openai(url, "gpt-oss-20b", dialect=dialect) as provider:
+            with pytest.raises(UsageError, match=why):
+                [piece async for piece in provider.stream(request)]
+
+    with chat_server(say("fine")) as server:
+        asyncio.run(main(server.url))
+        assert server.requests == []
 
 
 def test_lessons_are_bounded() -> None:

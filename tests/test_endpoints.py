@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miyabi_cli.errors import SettingsError
+from miyabi_cli.llm.http import open_client
 from miyabi_cli.settings.endpoints import normalize_endpoint, normalize_ollama_host
 
 NORMAL = {
@@ -118,3 +120,22 @@ def test_any_text_is_normal_after_one_pass_or_refused(text: str) -> None:
         with contextlib.suppress(ValueError):
             normal = normalize(text)
             assert normalize_endpoint(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("HTTPS_PROXY", "foo:bar:secret", "a proxy of the environment is no address"),
+        ("HTTPS_PROXY", "ftp://proxy:1", "a proxy of the environment is no address"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "No such file"),
+        ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE can't be used"),
+    ],
+)
+def test_an_environment_that_can_not_be_used_is_an_error_of_settings(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=words) as caught:
+        open_client("https://models.example")
+    assert caught.value.hint
+    assert "secret" not in str(caught.value)

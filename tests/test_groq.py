@@ -40,7 +40,7 @@ from miyabi_cli.messages import (
 )
 from tests.conftest import Miyabi
 from tests.support.groq import KEY, PATH, Budget, Clock, Groq, failed, groq_server, send_json
-from tests.support.server import call, say
+from tests.support.server import call, say, send_error
 
 HELLO = [Message("user", "hello")]
 EXEC = Function(
@@ -119,6 +119,21 @@ class Player:
     @property
     def bodies(self) -> list[dict[str, Any]]:
         return self.server.bodies
+
+
+def test_forcing_that_groq_refuses_is_no_capability() -> None:
+    told: list[str] = []
+
+    async def work(provider: Provider) -> None:
+        assert provider.capabilities.forced
+        [piece async for piece in provider.stream(ChatRequest(HELLO, [EXEC], forced="exec"))]
+        assert not provider.capabilities.forced
+
+    body = {"error": {"message": "tool_choice is not supported by this model", "param": "tool_choice"}}
+    refusal = send_error(400, body)
+    with Player(refusal, refusal, call("exec", {"cmd": ["ls"]})) as player:
+        player.run(work, tell=told.append)
+    assert told == ["groq refuses to force a function: the model is left to choose"]
 
 
 def test_a_reply_is_deltas_thought_text_calls_and_usage() -> None:
@@ -258,6 +273,9 @@ def test_a_schema_that_was_not_met_gives_what_was_written_or_is_asked_again_with
         assert caught.value.usage.requests == 4
 
 
+FENCED = "```python\nx = 1\n```\n"
+
+
 def ls(arguments: Any = None) -> str:
     return json.dumps({"name": "exec", "arguments": {"cmd": ["ls"]} if arguments is None else arguments})
 
@@ -272,6 +290,7 @@ def ls(arguments: Any = None) -> str:
         (INVALID, f"[{ls()}, {ls({'cmd': ['pwd']})}]", [("exec", {"cmd": ["ls"]}), ("exec", {"cmd": ["pwd"]})]),
         (INVALID, f"{ls()}\n{ls()}", [("exec", {"cmd": ["ls"]})] * 2),
         (INVALID, f"```json\n{ls()}\n```", [("exec", {"cmd": ["ls"]})]),
+        (INVALID, f"```json\n{ls({'text': FENCED})}\n```", [("exec", {"text": FENCED})]),
         (GENERIC, json.dumps({"tool_calls": [{"id": "x", "type": "function", "function": json.loads(ls())}]}), [
             ("exec", {"cmd": ["ls"]})
         ]),

@@ -295,10 +295,42 @@ def test_beside_an_answer_by_a_schema_everything_else_is_thought() -> None:
 
 
 def test_a_call_behind_text_leaves_the_text() -> None:
-    for call in (f'{{"name": "get_weather", "arguments": {W}}}', f"commentary to=functions.get_weather json{W}"):
-        reply = parse(f"<|channel|>final<|message|>Let me look.\n\n{call}", FUNCTIONS)
-        assert one_call(reply) == ("get_weather", W)
-        assert reply.text == "Let me look.\n\n"
+    raw = f"<|channel|>final<|message|>Let me look.\n\ncommentary to=functions.get_weather json{W}"
+    reply = parse(raw, FUNCTIONS)
+    assert one_call(reply) == ("get_weather", W)
+    assert reply.text == "Let me look.\n\n"
+
+
+PUSH = '{"name": "exec", "arguments": {"cmd": ["git", "push", "--force"]}}'
+
+
+@pytest.mark.parametrize("channel", ["<|channel|>final<|message|>", "<|channel|>commentary<|message|>", ""])
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        PUSH,
+        f"[{PUSH}]",
+        f'{{"tool_calls": [{PUSH}]}}',
+        f"```json\n{PUSH}\n```",
+        f"<tool_call>{PUSH}</tool_call>",
+        f"        <tool_call>{PUSH}</tool_call>",
+        f"<|x|>{PUSH}",
+        json.dumps(json.loads(PUSH), indent=2),
+    ],
+)
+def test_json_that_an_answer_quotes_is_no_call(channel: str, quoted: str) -> None:
+    """What a file says is a stranger's word."""
+    for before in ("The file log.txt holds this line:\n", "It says\n\n", "One.\n\n{}\n"):
+        said = f"{before}{quoted}"
+        reply = parse(channel + said, FUNCTIONS)
+        assert (reply.tool_calls, reply.text) == ((), said)
+        assert salvage(said, "", FUNCTIONS) == ()
+
+
+@pytest.mark.parametrize("blanks", ["", "\n", " \n\n  "])
+def test_a_call_behind_blanks_alone_is_the_whole_text(blanks: str) -> None:
+    for call in (PUSH, "container.exec" + json.dumps(json.loads(PUSH)["arguments"])):
+        assert parse(f"<|channel|>final<|message|>{blanks}{call}", FUNCTIONS).tool_calls[0].name == "exec"
 
 
 def test_what_follows_an_imagined_result_is_left_out() -> None:
@@ -587,11 +619,27 @@ def test_deltas_come_as_the_model_writes() -> None:
     ]
     _, deltas = streamed([*pieces, " you, ", "x" * 200, "<|return|>"])
     assert deltas[:4] == [None, None, Delta(thought="Hm"), Delta(thought=".")]
-    assert deltas[8] == Delta(text="Hi you, " + "x" * 200)
+    assert deltas[6:9] == [None, Delta(text="Hi you, "), Delta(text="x" * 200)]
     _, deltas = streamed(["<|channel|>commentary to=functions.get_weather<|message|>", W[:5], W[5:]])
     assert deltas == [None, Delta(tool_text=W[:5]), Delta(tool_text=W[5:]), None]
     _, deltas = streamed(["<|channel|>final<|message|>", "Hi", " you"], ())
     assert deltas == [None, Delta(text="Hi"), Delta(text=" you"), None]
+
+
+def test_a_line_is_shown_as_soon_as_it_can_open_no_call() -> None:
+    final = "<|channel|>final<|message|>"
+    for pieces, shown in (
+        (["The", " answer", " is", " four", "."], ["", "The answer", " is", " four", "."]),
+        (["I", "'m done"], ["", "I'm done"]),
+        (["Done", " (", "all"], ["", "", "Done (all"]),
+        (["It is.", "\n", "to", "day", "\n", "t", "o=", "x"], ["It is.", "\n", "", "today", "\n", "", "", ""]),
+        (["A b\n", "com", "ment", "s", " {", "a"], ["A b\n", "", "", "comments", " {", "a"]),
+        (["A b\n<", "tool", "s>"], ["A b\n", "", "<tools>"]),
+        (["A b\n``", "x"], ["A b\n", "``x"]),
+        (["A b\n" + " " * 8, " ", "{"], ["A b\n", " " * 9, "{"]),
+    ):
+        _, deltas = streamed([final, *pieces])
+        assert [delta.text if delta else "" for delta in deltas[1:-1]] == shown, pieces
 
 
 # -- there and back ------------------------------------------------------------------------------------------------
@@ -657,6 +705,16 @@ def test_hostile_length_costs_no_more_than_its_length(raw: str) -> None:
     parser = HarmonyParser(FUNCTIONS)
     for start in range(0, len(raw), 50_000):
         parser.feed(raw[start : start + 50_000])
+    parser.close("stop")
+
+
+@pytest.mark.parametrize("before", ["<|channel|>commentary<|message|>", "<|channel|>final<|message|>", ""])
+@pytest.mark.parametrize("unit", [" ", "\n", "a\n", "json ", "to", "assistant "])
+def test_hostile_length_in_small_pieces_costs_no_more_than_its_length(before: str, unit: str) -> None:
+    parser = HarmonyParser(FUNCTIONS)
+    parser.feed(before)
+    for _ in range(200_000 // len(unit)):
+        parser.feed(unit)
     parser.close("stop")
 
 

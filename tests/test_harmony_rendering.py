@@ -212,6 +212,19 @@ def test_an_empty_reply_is_no_final_answer() -> None:
     assert "<|channel|>final" not in text
 
 
+def test_a_reply_that_was_cut_off_is_no_final_answer() -> None:
+    """The agent puts it back as thought, for the thought before an answer is left out."""
+    call = Message("assistant", "", thought="PLAN", tool_calls=(ToolCall("1", "exec", "{}"),))
+    messages = [Message("user", "task"), call, Message("tool", "out", tool_call_id="1")]
+    before = render(messages, Head(TRAINED))
+    cut = [Message("assistant", "", thought="Half an answ"), Message("user", "Your reply was cut off.")]
+    after = render([*messages, *cut], Head(TRAINED))
+    assert after.json.startswith(before.json.removesuffix(b",200006,173781]"))
+    assert "<|channel|>analysis<|message|>PLAN<|end|>" in conversation([*messages, *cut], Head(TRAINED))
+    blank = [Message("assistant", " \n"), Message("user", "Your reply was empty.")]
+    assert "PLAN" in conversation([*messages, *blank], Head(TRAINED))
+
+
 # -- as the training's tools were called ---------------------------------------------------------------------------
 
 

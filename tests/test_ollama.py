@@ -24,7 +24,9 @@ from miyabi_cli.errors import (
     RequestTooLarge,
     SettingsError,
     ToolsRefused,
+    UsageError,
 )
+from miyabi_cli.fences import fenced
 from miyabi_cli.llm.native.encoding import full_name, is_cloud, plain_name
 from miyabi_cli.llm.native.reading import OllamaCollector, offered_name
 from miyabi_cli.llm.ollama import open_ollama
@@ -209,7 +211,7 @@ def test_a_call_goes_back_as_ollama_wants_it() -> None:
             ],
         },
         {"role": "tool", "content": "b.py", "tool_name": "exec", "tool_call_id": "c2"},
-        {"role": "user", "content": "Result of exec:\nlost"},
+        {"role": "user", "content": f"Result of exec:\n{fenced('lost')}"},
         {"role": "assistant", "content": "Done."},
         {"role": "user", "content": "Again."},
     ]
@@ -347,6 +349,25 @@ def test_a_smaller_context_becomes_the_window_and_is_told() -> None:
     assert told == ["ollama has loaded gpt-oss:20b with 8,192 tokens of context, not 65,536"]
 
 
+def test_the_context_is_looked_at_again_where_the_model_was_loaded_anew() -> None:
+    told: list[str] = []
+    anew = say("Hi.", load_duration=3_000_000_000)
+    with ollama_server(say("Hi."), say("Hi."), anew) as server:
+
+        async def main() -> None:
+            async with opened(server, tell=told.append) as provider:
+                await chat(provider)
+                server.capped = 8192
+                await chat(provider)
+                assert provider.max_tokens == 65536
+                for _ in range(2):
+                    await chat(provider)
+                    assert provider.max_tokens == 8192
+
+        asyncio.run(main())
+    assert told == ["ollama has loaded gpt-oss:20b with 8,192 tokens of context, not 65,536"]
+
+
 def test_a_model_that_is_unloaded_at_once_can_not_be_looked_at() -> None:
     with ollama_server() as server:
         ask(server, open={"keep_alive": 0})
@@ -451,15 +472,17 @@ def test_the_count_of_a_prompt_is_gpt_oss_s_own() -> None:
 
 
 def test_a_model_that_does_not_think_is_not_asked_to_again() -> None:
+    told: list[str] = []
     with ollama_server(models=[Model("llama3.2:latest", thinks=False)]) as server:
 
         async def main() -> None:
-            async with opened(server, "llama3.2") as provider:
+            async with opened(server, "llama3.2", tell=told.append) as provider:
                 for _ in range(2):
                     await chat(provider, sampling=Sampling(effort="high"))
 
         asyncio.run(main())
     assert [chat.get("think") for chat in server.chats] == [True, None, None]
+    assert told == ["ollama's llama3.2 refuses an effort of thought: it is left out"]
 
 
 def test_a_model_without_tools_says_so() -> None:
@@ -487,15 +510,23 @@ def test_a_schema_is_the_format_and_in_the_prompt() -> None:
 
 
 def test_a_schema_never_goes_with_tools() -> None:
-    async def main(provider: Provider) -> None:
-        async for _ in provider.stream(ChatRequest(HELLO, [ADD], schema=COLOR, forced="add")):
-            pass
-        await provider.close()
+    async def main() -> None:
+        async with opened(server) as provider:
+            for request in (ChatRequest(HELLO, [ADD], schema=COLOR), ChatRequest(HELLO, [ADD], forced="add")):
+                with pytest.raises(UsageError):
+                    [piece async for piece in provider.stream(request)]
 
     with ollama_server() as server:
-        asyncio.run(main(opened(server)))
-    assert "format" not in server.chats[0]
-    assert "tool_choice" not in server.chats[0]
+        asyncio.run(main())
+    assert server.chats == []
+
+
+def test_a_schema_is_told_also_behind_a_message_that_is_not_the_user_s() -> None:
+    with ollama_server(say('{"color": "red"}')) as server:
+        ask(server, [Message("user", "The sky?"), Message("assistant", "Hm.")], schema=COLOR)
+    *_, before, last = server.chats[0]["messages"]
+    assert (before["content"], last["role"]) == ("Hm.", "user")
+    assert json.dumps(COLOR, separators=(",", ":")) in last["content"]
 
 
 def test_a_function_is_called_by_its_schema() -> None:
@@ -546,7 +577,8 @@ def test_a_call_that_ollama_can_not_parse_is_salvaged(raw: str, streamed: bool) 
     assert len(server.chats) == 1
     assert reply.thought == ("Patch it." if streamed else "")
     assert [(one.name, json.loads(one.arguments)) for one in reply.tool_calls] == [("exec", json.loads(PATCH))]
-    assert reply.usage.requests == 1
+    assert (reply.usage.requests, reply.usage.cost_usd) == (1, 0.0)
+    assert reply.timing.total > 0
 
 
 @pytest.mark.parametrize(
@@ -637,7 +669,6 @@ def test_a_model_that_turns_out_to_be_elsewhere_has_no_known_cost() -> None:
         (lines({"message": {"content": 3}}), BrokenReply, "not a part of a reply"),
         (lines({"message": "text"}), BrokenReply, "not a part of a reply"),
         (lines({"message": {"tool_calls": ["x"]}}), BrokenReply, "not a part of a reply"),
-        (lines({**part(done=True), "eval_count": "many"}), BrokenReply, "not a part of a reply"),
         (lines({"error": "model runner has unexpectedly stopped"}), BrokenReply, "unexpectedly stopped"),
         (lines({"error": {"message": "boom"}}), BrokenReply, "boom"),
         (fail(500, "boom"), ProviderOverloaded, "answered 500: boom"),
@@ -654,6 +685,13 @@ def test_what_is_no_reply_is_a_typed_error(turn: Any, error: type[ProviderError]
     assert "\n" not in caught.value.message
     retried = error is not ProviderRefused
     assert len(server.chats) == (4 if retried else 1)
+
+
+@pytest.mark.parametrize("wrong", ["many", -5, 10**400, 1e300, float("nan"), True])
+def test_a_wrong_count_loses_no_reply(wrong: Any) -> None:
+    with ollama_server(lines(part(content="Hi."), {**part(done=True), "eval_count": wrong})) as server:
+        reply = ask(server)
+    assert (reply.text, reply.usage.output_tokens) == ("Hi.", 0)
 
 
 def test_an_error_in_a_stream_that_means_the_window_is_too_large_a_request() -> None:
@@ -711,6 +749,30 @@ def test_a_long_load_is_told() -> None:
     with ollama_server(slow) as server:
         asyncio.run(main())
     assert server.paths()[:2] == ["/api/chat", "/api/ps"]
+
+
+def test_a_reply_that_begins_waits_for_no_word_on_the_wait() -> None:
+    asked, begun = threading.Event(), threading.Event()
+
+    def slow(handler: Any, body: dict[str, Any]) -> None:
+        asked.wait(30)
+        lines(part(content="Hi."), part(done=True))(handler, body)
+
+    def hanging() -> None:
+        asked.set()
+        begun.wait(30)
+
+    async def main() -> None:
+        async with opened(server) as provider:
+            async for piece in provider.chat(HELLO):
+                assert not isinstance(piece, Waiting)
+                begun.set()
+
+    with ollama_server(slow, before_status=hanging) as server:
+        try:
+            asyncio.run(main())
+        finally:
+            begun.set()
 
 
 @pytest.mark.parametrize("begun", [True, False])

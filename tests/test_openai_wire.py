@@ -380,3 +380,5 @@ def test_retry_after_reads_seconds_and_dates() -> None:
     assert retry_after("soon") is None
     assert retry_after("Wed, 21 Oct 2026 07:28:10 GMT", datetime(2026, 10, 21, 7, 28, tzinfo=UTC)) == 10.0
     assert retry_after("-3") == 0.0
+    for nothing in ("nan", "1e999", "9" * 500, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"):
+        assert retry_after(nothing) is None

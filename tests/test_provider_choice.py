@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Miyabi
 from tests.support.ollama import Model, call, ollama_server, say
-from tests.support.server import chat_server
+from tests.support.server import chat_server, send_error
 from tests.test_codegen import FIX, FIXING, TASK, model, result_of
 
 
@@ -147,3 +147,11 @@ def test_the_model_hears_nothing_of_keys(repository: Path, miyabi: Miyabi) -> No
         ran = miyabi("codegen", TASK, *model(server), "--verbose", cwd=repository, env=env)
         assert all(b"canary" not in request.body for request in server.requests)
     assert "canary" not in ran.stdout + ran.stderr
+
+
+def test_what_a_server_refuses_is_told_on_stderr(repository: Path, miyabi: Miyabi) -> None:
+    refusal = send_error(400, {"error": {"message": "Unrecognized request argument supplied: top_p"}})
+    with chat_server(refusal, *FIXING) as server:
+        ran = miyabi("codegen", TASK, *model(server), cwd=repository)
+    assert ran.code == 0, ran.stderr
+    assert ran.stderr.count("warning: openai refuses top_p: it is left out") == 1

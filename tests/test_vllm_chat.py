@@ -168,7 +168,26 @@ def test_where_no_token_gives_the_call_away_the_second_empty_reply_in_a_row_does
         (reply,) = ask(server, question(ADD), wire="chat")
         assert (reply.text, reply.tool_calls) == ("", ())
         with pytest.raises(BrokenReply, match="lost a tool call"):
-            ask(server, question(ADD), question(ADD), wire="chat")
+            ask(server, question(ADD, messages=[*QUESTION, reply.message(), Message("user", "Go on.")]), wire="chat")
+
+
+def test_empty_replies_to_two_conversations_are_not_two_in_a_row() -> None:
+    options = {"tool_flags": False, "tells_stop_reason": False}
+    with vllm_server(called("functions.add", {"a": 3}, "I add."), **options) as server:
+
+        async def main() -> list[Reply]:
+            async with open_vllm(server.url, wire="chat", retries=ONCE) as provider:
+                return await asyncio.gather(*(last_of(provider, question(ADD)) for _ in range(3)))
+
+        assert [reply.text for reply in asyncio.run(main())] == ["", "", ""]
+
+
+def test_that_auto_has_turned_to_chat_is_told_once() -> None:
+    told: list[str] = []
+    with vllm_server(final("One."), serves_completions=False) as server:
+        ask(server, question(), question(), tell=told.append)
+        ask(server, question(), wire="chat", tell=told.append)
+    assert told == ["vllm serves no raw Harmony: chat completions are used"]
 
 
 def test_a_lost_call_is_asked_for_again_and_the_hint_names_the_flags_only_where_no_call_ever_came() -> None:
@@ -205,6 +224,7 @@ def leaked(text: str, finish: str) -> Any:
 LEAKS = {
     "<|channel|>analysis": ("length", "", 0),
     "<|return|>": ("stop", "", 0),
+    '<|message|>{"a": 1}': ("stop", "", 1),
     "<|channel|>final<|message|>Done.<|return|>": ("stop", "Done.", 0),
     '<|start|>assistant<|channel|>commentary to=functions.add<|message|>{"a": 1}<|call|>': ("stop", "", 1),
     "The mark <|call|> ends a call.": ("stop", "The mark <|call|> ends a call.", 0),

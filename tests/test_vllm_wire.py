@@ -180,6 +180,22 @@ def test_half_a_call_is_none(sends_token_ids: bool) -> None:
         assert "a" not in reply.text
 
 
+@pytest.mark.parametrize(
+    ("raw", "said", "reason"),
+    [
+        ("<|channel|>commentary to=functions.add", "stop", "length"),
+        ("<|channel|>final<|message|>Half an answ", "pause", "length"),
+        ("<|channel|>final<|message|>Half an answ", "abort", "abort"),
+        ('<|channel|>commentary to=functions.add<|message|>{"a": 1}<|call|>', "stop", "tool_calls"),
+    ],
+)
+def test_a_reply_that_is_cut_says_so_whatever_the_server_calls_it(raw: str, said: str, reason: str) -> None:
+    collector = HarmonyCollector([ADD])
+    collector.add({"choices": [{"text": raw, "token_ids": encode(raw), "finish_reason": said}]})
+    reply = collector.reply(Timing())
+    assert (reply.finish_reason, reply.is_cut) == (reason, reason != "tool_calls")
+
+
 def test_the_text_of_a_special_token_is_text_where_the_server_sends_ids() -> None:
     """A model that explains Harmony writes marks in pieces of ordinary tokens."""
     ids = [*encode("<|channel|>final<|message|>"), *encode_text("Say <|call|> at the end"), RETURN]

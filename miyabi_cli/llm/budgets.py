@@ -135,8 +135,9 @@ class Bucket:
         if figures.reset is None or missing <= 0:
             return
         even = missing / self.rate
-        if abs(even - figures.reset) > 0.1 * even + 0.1:
-            self.rate, self.gain, self.whole_at = 0.0, missing, now + figures.reset
+        reset = min(figures.reset, self.span)  # a budget of a minute is whole in a minute, whatever a header says
+        if abs(even - reset) > 0.1 * even + 0.1:
+            self.rate, self.gain, self.whole_at = 0.0, missing, now + reset
 
     def wait(self, amount: float, ahead: float, now: float) -> float:
         """Return the seconds until there is `amount` after those ahead took theirs.

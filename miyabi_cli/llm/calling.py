@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderRefused, UsageError
+from miyabi_cli.llm.checking import check_sampling
 from miyabi_cli.llm.objects.fitting import fit, variants
 from miyabi_cli.llm.objects.mending import objects_in, read_json, unwrapped
-from miyabi_cli.llm.objects.validating import ArgumentsSchema, compile_schema
+from miyabi_cli.llm.objects.validating import ArgumentsSchema, compile_schema, obeys
 from miyabi_cli.llm.profiles import Capabilities
+from miyabi_cli.llm.retry import closing
 from miyabi_cli.messages import (
     ChatRequest,
-    Effort,
     Function,
     LLMRequest,
     LLMResponse,
@@ -97,17 +97,6 @@ async def generate(model: Model, request: LLMRequest) -> LLMResponse:
     )
 
 
-def check_sampling(sampling: Sampling) -> None:
-    """Raise UsageError for a temperature outside of 0 to 2, a cap under 1 token, or an effort that is none."""
-    temperature, cap, effort = sampling.temperature, sampling.max_tokens, sampling.effort
-    if temperature is not None and not (math.isfinite(temperature) and 0 <= temperature <= 2):
-        raise UsageError(f"the temperature {temperature} is not between 0 and 2")
-    if cap is not None and (not isinstance(cap, int) or cap < 1):
-        raise UsageError(f"max_tokens is {cap}, and has to be a whole number of 1 or more")
-    if effort is not None and effort not in get_args(Effort):
-        raise UsageError(f"there is no effort {effort!r}", hint="low, medium or high")
-
-
 async def last_reply(pieces: AsyncIterator[Piece]) -> Reply:
     """Drain a chat and return its reply."""
     reply: Reply | None = None
@@ -117,6 +106,23 @@ async def last_reply(pieces: AsyncIterator[Piece]) -> Reply:
     if reply is None:
         raise BrokenReply("the server sent no reply")
     return reply
+
+
+async def held_text(pieces: AsyncIterator[Piece], schema: Mapping[str, Any]) -> AsyncIterator[Piece]:
+    """Yield a chat whose whole text obeys a schema, also where the server does not see to that.
+
+    JSON that stands among other words is taken out of them; what was cut at the limit of tokens stays as it is.
+    Raises BrokenReply for a text that does not obey.
+    """
+    async with closing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, Reply) and not piece.is_cut and not obeys(piece.text, schema):
+                found = [json.dumps(value, ensure_ascii=False) for value in objects_in(unwrapped(piece.text))]
+                text = next((text for text in found if obeys(text, schema)), None)
+                if text is None:
+                    raise BrokenReply("the model's answer does not obey the schema", usage=piece.usage)
+                piece = replace(piece, text=text)
+            yield piece
 
 
 def find_object(reply: Reply) -> dict[str, Any]:
@@ -148,6 +154,9 @@ class _Calling:
         means = means_of(self.model.capabilities)
         tried = 0
         while tried < TRIES:
+            if means[0] not in means_of(self.model.capabilities):
+                means.pop(0)  # the server has refused it to others meanwhile
+                continue
             try:
                 reply = await self.ask(means[0])
             except ProviderRefused as error:

@@ -12,7 +12,7 @@ from miyabi_cli.errors import ProviderUnreachable
 from miyabi_cli.llm.counting import upper_bound
 from miyabi_cli.llm.local.engines import Engine, ensure_engine
 from miyabi_cli.llm.local.models import find_model
-from miyabi_cli.llm.openai import ChatCompletions
+from miyabi_cli.llm.openai import ChatCompletions, Tell
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import Retries, closing
@@ -27,7 +27,9 @@ RETRIES = Retries(attempts=3)
 Start = Callable[[], Awaitable[Engine]]
 
 
-async def open_embedded(settings: EmbeddedSettings, *, idle: float | None, progress: Callable[[str], None]) -> Provider:
+async def open_embedded(
+    settings: EmbeddedSettings, *, idle: float | None, progress: Tell, tell: Tell = lambda _: None
+) -> Provider:
     """Return the provider of the settings' model, its engine running. Raises MachineError, UsageError."""
     path = find_model(settings.model)
 
@@ -41,7 +43,7 @@ async def open_embedded(settings: EmbeddedSettings, *, idle: float | None, progr
         )
 
     profile = replace(profile_of(path.name), window=settings.context)
-    wire = EmbeddedModel(Path(settings.model).name.removesuffix(".gguf"), start, idle=idle, profile=profile)
+    wire = EmbeddedModel(Path(settings.model).name.removesuffix(".gguf"), start, idle=idle, profile=profile, tell=tell)
     await wire.connect()
     return Provider(wire, retries=RETRIES)
 
@@ -54,11 +56,14 @@ class EmbeddedModel:
 
     name = "embedded"
 
-    def __init__(self, model: str, start: Start, *, idle: float | None, profile: Profile) -> None:
+    def __init__(
+        self, model: str, start: Start, *, idle: float | None, profile: Profile, tell: Tell = lambda _: None
+    ) -> None:
         self.model_name = model
         self.profile = profile
         self._start = start
         self._idle = idle
+        self._tell = tell
         self._starting = asyncio.Lock()
         self._engine: Engine | None = None
         self._wire: ChatCompletions | None = None
@@ -98,7 +103,7 @@ class EmbeddedModel:
             if self._wire is None:
                 engine = self._engine = await self._start()
                 server = Server.at(self.name, engine.url, key=engine.key, idle=self._idle)
-                self._wire = ChatCompletions(server, self.model_name, self.profile)
+                self._wire = ChatCompletions(server, self.model_name, self.profile, tell=self._tell)
             return self._wire
 
     async def close(self) -> None:

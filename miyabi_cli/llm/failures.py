@@ -26,6 +26,9 @@ TOO_LARGE = re.compile(
     r"|token count.{0,40}exceed|reduce the length|longer than the (?:maximum )?model",
     re.IGNORECASE,
 )
+KEY_VARIABLES = {"groq": "GROQ_API_KEY", "openai": "OPENAI_API_KEY"}
+MAX_WORDS = 20_000
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 TOO_LARGE_STATUS = frozenset({400, 413, 422})
 
 
@@ -49,7 +52,8 @@ def refusal(response: httpx.Response, body: bytes, *, provider: str) -> Provider
 
 def _hint(status: int, provider: str) -> str | None:
     if status in (401, 403):
-        return f"set the key: llm.{provider}.api_key in the settings, or the environment variable of that server"
+        variable = KEY_VARIABLES.get(provider, f"MIYABI_LLM__{provider.upper()}__API_KEY")
+        return f"set the key: {variable}, or llm.{provider}.api_key in the settings"
     if status == 404:
         return f"check --endpoint and --model, or llm.{provider} in the settings"
     if 300 <= status < 400:
@@ -63,11 +67,11 @@ def server_message(body: bytes) -> str:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        return _one_line(re.sub(r"<[^<>]{0,500}>", " ", text[:20_000]))
+        return one_line(re.sub(r"<[^<>]{0,500}>", " ", text[:MAX_WORDS]))
     error = _error_of(data)
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
-    return _one_line(error if isinstance(error, str) else json.dumps(error))
+    return one_line(error if isinstance(error, str) else json.dumps(error))
 
 
 def error_object(body: bytes) -> dict[str, Any]:
@@ -99,12 +103,20 @@ def connection_error(error: httpx.TransportError, *, endpoint: str, provider: st
         return ProviderUnreachable(f"{provider} at {endpoint} sent nothing for too long", hint=hint)
     unconnected = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
     what = "can't be reached" if unconnected else "broke the connection"
-    detail = _one_line(str(error)) or type(error).__name__
-    return ProviderUnreachable(
-        f"{provider} at {endpoint} {what}: {detail}", hint="is the server running, and is --endpoint right?"
-    )
+    detail = one_line(str(error)) or type(error).__name__
+    return ProviderUnreachable(f"{provider} at {endpoint} {what}: {detail}", hint=_connection_hint(detail))
 
 
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+def _connection_hint(detail: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in detail:
+        return "where the certificate is your own, let SSL_CERT_FILE name a file with it, or with its authority"
+    if "WRONG_VERSION_NUMBER" in detail:
+        return "the server does not speak TLS there: is it http:// instead of https://?"
+    return "is the server running, and is --endpoint right?"
+
+
+def one_line(text: str) -> str:
+    """Return a server's words as one line of 300 characters, without what would steer a terminal."""
+    text = _ESCAPES.sub("", text[:MAX_WORDS])
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= 300 else line[:297] + "..."

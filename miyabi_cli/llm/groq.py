@@ -18,7 +18,8 @@ from miyabi_cli.llm.chat.encoding import encode_json
 from miyabi_cli.llm.chat.failed_generation import SCHEMA_FAILED, feedback, is_failed_generation, read_failed
 from miyabi_cli.llm.chat.strict import NotStrict, strict_schema, without_nulls
 from miyabi_cli.llm.counting import upper_bound
-from miyabi_cli.llm.openai import ChatCompletions
+from miyabi_cli.llm.failures import one_line
+from miyabi_cli.llm.openai import ChatCompletions, Tell
 from miyabi_cli.llm.pacing import Limiter, Reservation, shared_limiter
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
@@ -38,6 +39,7 @@ CHARACTERS_PER_TOKEN = 3  # fewer than any text of a conversation has in the mea
 HEADROOM = 50  # of so many parts of a minute's budget one stays free: no two clocks and counts are quite the same
 DOUBT = 4  # by this part of a prompt our count may be wrong before the server's own is known
 ANSWER = "answer"
+IDLE_SECONDS = 30.0
 
 _sending: ContextVar[Reservation | None] = ContextVar("sending", default=None)
 
@@ -47,18 +49,20 @@ def open_groq(
     model: str = MODEL,
     *,
     endpoint: str = ENDPOINT,
-    idle: float | None = 30.0,
+    idle: float | None = IDLE_SECONDS,
     profile: Profile | None = None,
     retries: Retries = RETRIES,
     limiter: Limiter | None = None,
+    tell: Tell = lambda _: None,
 ) -> Provider:
     """Return a model on Groq.
 
     `endpoint`: the base, with or without `/v1`; `idle`: the seconds that may pass without a byte. All providers of a
-    process that have the same endpoint, key and model share one `limiter`. Raises SettingsError for a wrong endpoint.
+    process that have the same endpoint, key and model share one `limiter`. `tell` hears once of what
+    Groq refuses and is left out. Raises SettingsError for a wrong endpoint.
     """
     server = Server.at("groq", endpoint, key=key, idle=idle)
-    chat = ChatCompletions(server, model, profile or profile_of(model), GROQ)
+    chat = ChatCompletions(server, model, profile or profile_of(model), GROQ, tell)
     return Provider(Groq(chat, limiter or shared_limiter(server.endpoint, key or "", model)), retries=retries)
 
 
@@ -90,8 +94,7 @@ class Groq:
 
     @property
     def capabilities(self) -> Capabilities:
-        can = self._chat.capabilities
-        return replace(can, forced=can.tools)
+        return self._chat.capabilities
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """Yield the pieces of one reply. Raises ProviderRefused for more functions than Groq takes."""
@@ -289,6 +292,4 @@ def unreadable(error: ProviderError) -> ProviderError:
         return BrokenReply(error.message, usage=error.usage, status=error.status, detail=error.detail)
     message = f"groq refused what the model wrote, {TRIES} times: {error.detail.get('message') or error.message}"
     hint = "offer simpler functions, or take another model or provider"
-    return ProviderError(
-        " ".join(message.split())[:500], hint=hint, usage=error.usage, status=error.status, detail=error.detail
-    )
+    return ProviderError(one_line(message), hint=hint, usage=error.usage, status=error.status, detail=error.detail)

@@ -21,7 +21,7 @@ def open_client(endpoint: str, *, key: str | None = None, idle: float | None = N
     `idle`: seconds that may pass without a byte (None: no limit). A loopback server is asked directly, past any
     HTTP_PROXY. TLS trusts the system's certificate authorities; a plain-http endpoint loads none, which saves
     20 ms, and redirects are not followed, so that nothing is sent elsewhere. Raises SettingsError for a key that no
-    header can carry; such a key is not shown.
+    header can carry (it is not shown), and for proxies and authorities of the environment that can't be used.
     """
     headers = {"user-agent": f"miyabi/{__version__}"}
     if key := (key or "").strip():  # a key that was read from a file ends in a line's end
@@ -30,13 +30,23 @@ def open_client(endpoint: str, *, key: str | None = None, idle: float | None = N
             raise SettingsError("the API key has characters that no key has", hint=hint)
         headers["authorization"] = f"Bearer {key}"
     local = is_loopback(endpoint)
-    return httpx.AsyncClient(
-        headers=headers,
-        timeout=httpx.Timeout(idle, connect=CONNECT_SECONDS),
-        verify=_trust() if endpoint.startswith("https:") else False,
-        trust_env=not local,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
-    )
+    verify = _trust() if endpoint.startswith("https:") else False
+    try:
+        return httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(idle, connect=CONNECT_SECONDS),
+            verify=verify,
+            trust_env=not local,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+        )
+    except (httpx.InvalidURL, ValueError):  # httpx reads the environment's proxies here; one may hold a password
+        hint = "expected http://host:port in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"
+        raise SettingsError("a proxy of the environment is no address", hint=hint) from None
+    except ImportError:
+        hint = "pip install 'httpx[socks]', or name an HTTP proxy; NO_PROXY names hosts that are asked directly"
+        raise SettingsError(
+            "the environment names a SOCKS proxy, and the package socksio is missing", hint=hint
+        ) from None
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -49,7 +59,14 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def _trust() -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None)
+    named = os.environ.get("SSL_CERT_FILE") or None
+    try:
+        context = ssl.create_default_context(cafile=named)
+    except OSError as error:  # an SSLError is one too
+        raise SettingsError(
+            f"SSL_CERT_FILE can't be used: {error.strerror or error}",
+            hint="expected a file of certificates in PEM form",
+        ) from None
     if not context.cert_store_stats()["x509_ca"]:  # a Python that was not built for this system's folders
         import certifi
 

@@ -11,6 +11,7 @@ from miyabi_cli.errors import ProviderError, RequestTooLarge, ToolsRefused
 from miyabi_cli.llm.chat.encoding import encode_json
 from miyabi_cli.llm.counting import upper_bound
 from miyabi_cli.llm.http import is_loopback
+from miyabi_cli.llm.marks import guarded, infill_prompt, unguarded
 from miyabi_cli.llm.native.encoding import KeepAlive, encode_chat, is_cloud, keep_alive_value
 from miyabi_cli.llm.native.ndjson import read_objects
 from miyabi_cli.llm.native.reading import OllamaCollector, explained
@@ -18,13 +19,14 @@ from miyabi_cli.llm.native.window import count_prompt, cut_prompt, loaded_contex
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import SILENT_SECONDS, Retries, closing
-from miyabi_cli.llm.server import Server
+from miyabi_cli.llm.server import Server, Stopwatch
 from miyabi_cli.llm.windows import overflow
-from miyabi_cli.messages import ChatRequest, Function, Message, Piece, Reply, Timing, Waiting
+from miyabi_cli.messages import ChatRequest, Function, Message, Piece, Reply, Waiting
 
 NOTICE_SECONDS = 15.0  # between two words on a reply that does not begin
 # A model is loaded in minutes, and while gpt-oss writes a call Ollama sends nothing until it is whole.
 IDLE_SECONDS = 300.0
+LOADED_ANEW = 0.25  # seconds of loading: a model that was there takes less, a runner's start more
 
 Tell = Callable[[str], None]
 
@@ -39,13 +41,13 @@ def open_ollama(
     idle: float | None = IDLE_SECONDS,
     profile: Profile | None = None,
     retries: Retries | None = None,
-    tell: Tell | None = None,
+    tell: Tell = lambda _: None,
 ) -> Provider:
     """Return a model behind an Ollama server; `endpoint` is its base, with or without `/v1`.
 
     `num_ctx`: tokens of context to load it with. `keep_alive`: how long it stays loaded: seconds, below 0 for ever, or
     a text such as `5m`. `idle`: seconds that may pass without a byte. `tell` hears of a smaller context than was asked
-    for. Raises SettingsError for a wrong endpoint.
+    for, and of thought that is refused. Raises SettingsError for a wrong endpoint.
     """
     known = profile or profile_of(model.replace(":", "-"))
     wire = Ollama(Server.at("ollama", endpoint, key=key, idle=idle), model, known, num_ctx, keep_alive, tell)
@@ -58,14 +60,14 @@ class Ollama:
     name = "ollama"
 
     def __init__(
-        self, server: Server, model: str, profile: Profile, num_ctx: int, keep_alive: KeepAlive, tell: Tell | None
+        self, server: Server, model: str, profile: Profile, num_ctx: int, keep_alive: KeepAlive, tell: Tell
     ) -> None:
         self.server = server
         self.model_name = model
         self.profile = replace(profile, window=num_ctx)
         self.num_ctx = num_ctx
         self._keep_alive = keep_alive_value(keep_alive)
-        self._tell = tell or (lambda _: None)
+        self._tell = tell
         self._thinks = True
         self._loaded: int | None = None
         self._cost = 0.0 if is_loopback(server.endpoint) and not is_cloud(model) else None
@@ -80,29 +82,32 @@ class Ollama:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
         collector = OllamaCollector(self.model_name, request.functions, self._cost)
+        plain = guarded(request)
         while True:
+            watch = Stopwatch()
             think = self._think(request)
-            body = encode_chat(
-                self.model_name, request, self._settings(request, think), plain_names=self.profile.thinks
-            )
+            body = encode_chat(self.model_name, plain, self._settings(request, think), plain_names=self.profile.thinks)
             try:
                 async with closing(self._exchange("api/chat", body, collector)) as pieces:
                     async for piece in pieces:
                         if isinstance(piece, Reply):
-                            await self._verify(request, piece)
+                            await self._verify(plain, piece, collector.load_seconds)
+                            piece = unguarded(piece)
                         yield piece
                 return
             except ProviderError as error:
                 if think is not None and _refuses_thought(error):
-                    self._thinks = False
+                    if self._thinks:
+                        self._thinks = False
+                        self._tell(f"ollama's {self.model_name} refuses an effort of thought: it is left out")
                     continue
                 if error.status == 500 and collector.salvaged(str(error.detail.get("message") or "")):
-                    yield collector.reply(Timing())
+                    yield unguarded(collector.reply(watch.timing()))
                     return
                 raise await self._learned(error) from None
 
     async def infill(self, prefix: str, suffix: str, max_tokens: int, stop: Sequence[str]) -> AsyncIterator[Piece]:
-        prompt = self.profile.infill_format.replace("{prefix}", prefix).replace("{suffix}", suffix)
+        prompt = infill_prompt(self.profile.infill_format, prefix, suffix)
         options = {"num_ctx": self.num_ctx, "temperature": 0, "num_predict": max_tokens, "stop": list(stop)}
         body = {"model": self.model_name, "prompt": prompt, "raw": True, "stream": True, "options": options}
         body |= {"truncate": False, "shift": False, "keep_alive": self._keep_alive}
@@ -110,13 +115,13 @@ class Ollama:
         try:
             async with closing(self._exchange("api/generate", encode_json(body), collector)) as pieces:
                 async for piece in pieces:
-                    yield piece
+                    yield unguarded(piece) if isinstance(piece, Reply) else piece
         except ProviderError as error:
             raise await self._learned(error) from None
 
     async def count(self, messages: Sequence[Message], functions: Sequence[Function]) -> int:
         if self.profile.thinks:
-            return await count_prompt(messages, functions)
+            return await count_prompt(guarded(ChatRequest(messages)).messages, functions)
         return upper_bound(messages, functions)
 
     async def close(self) -> None:
@@ -153,15 +158,17 @@ class Ollama:
         exchange = self.server.exchange(path, body, lambda response: read_objects(response, self.name), collector)
         async with closing(exchange) as pieces:
             first = asyncio.ensure_future(_next(pieces))
+            reason: asyncio.Future[str] | None = None
             try:
                 seconds = SILENT_SECONDS
                 while not (await asyncio.wait({first}, timeout=seconds))[0]:
                     seconds = NOTICE_SECONDS
-                    yield Waiting(seconds, await self._reason())
+                    reason = asyncio.ensure_future(self._reason())
+                    await asyncio.wait({first, reason}, return_when=asyncio.FIRST_COMPLETED)
+                    if not first.done():
+                        yield Waiting(seconds, reason.result())
             finally:
-                if not first.done():
-                    first.cancel()
-                    await asyncio.gather(first, return_exceptions=True)
+                await _end(first, reason)
             if (piece := first.result()) is None:
                 return
             yield piece
@@ -174,21 +181,22 @@ class Ollama:
             return f"ollama is loading {self.model_name}"
         return f"{self.model_name} is reading the prompt, or others are before it"
 
-    async def _verify(self, request: ChatRequest, reply: Reply) -> None:
+    async def _verify(self, request: ChatRequest, reply: Reply, load_seconds: float) -> None:
         """Look whether the model had room for the prompt. Raises RequestTooLarge where a part of it was not read."""
-        await self._look()
+        await self._look(anew=load_seconds > LOADED_ANEW)
         if not self.profile.thinks:
             return
         if error := await cut_prompt(request.messages, request.functions, reply, self._loaded):
             self._shrink(max(reply.usage.input_tokens, self._loaded or 0))
             raise error
 
-    async def _look(self) -> None:
-        """Ask once with which context the model is loaded."""
-        if self._loaded is not None or is_cloud(self.model_name):
+    async def _look(self, *, anew: bool = False) -> None:
+        """Ask with which context the model is loaded, where that is not known or it was loaded anew."""
+        if (self._loaded is not None and not anew) or is_cloud(self.model_name):
             return
-        self._loaded = await loaded_context(self.server, self.model_name) or None
-        if self._loaded is not None and self._loaded < self.num_ctx:
+        before = self._loaded
+        self._loaded = await loaded_context(self.server, self.model_name) or before
+        if self._loaded is not None and self._loaded < self.num_ctx and self._loaded != before:
             self._tell(
                 f"ollama has loaded {self.model_name} with {self._loaded:,} tokens of context, not {self.num_ctx:,}"
             )
@@ -209,6 +217,14 @@ class Ollama:
         """Take the window for smaller than was asked for: the next prompts are made to fit it."""
         if 0 < window < self.profile.window:
             self.profile = replace(self.profile, window=window)
+
+
+async def _end(*tasks: asyncio.Future[Any] | None) -> None:
+    """Cancel what still runs, and wait for its end."""
+    running = [task for task in tasks if task is not None and not task.done()]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _next(pieces: AsyncIterator[Piece]) -> Piece | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,14 +12,17 @@ from typing import Any
 from miyabi_cli.errors import ProviderError, RequestTooLarge, ToolsRefused
 from miyabi_cli.llm.chat.chunks import read_chunks
 from miyabi_cli.llm.chat.collecting import ReplyCollector
-from miyabi_cli.llm.chat.dialects import OPENAI, Dialect, SchemaForm, Shape
+from miyabi_cli.llm.chat.dialects import HOLDING, OPENAI, Dialect
 from miyabi_cli.llm.chat.encoding import encode_json, encode_request
 from miyabi_cli.llm.chat.healing import heal
-from miyabi_cli.llm.chat.learning import learn, refuses_tools
+from miyabi_cli.llm.chat.holding import is_held, offered, response_format, shape_of, tool_choice
+from miyabi_cli.llm.chat.learning import learn, left_undone, refuses_tools
 from miyabi_cli.llm.counting import upper_bound
+from miyabi_cli.llm.marks import guarded, infill_prompt, unguarded
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import Retries
+from miyabi_cli.llm.schema_prompt import with_schema
 from miyabi_cli.llm.server import Server
 from miyabi_cli.llm.windows import listed_window, overflow, trained_window, window_of
 from miyabi_cli.messages import ChatRequest, Function, Message, Piece, Reply, Usage
@@ -28,6 +30,9 @@ from miyabi_cli.messages import ChatRequest, Function, Message, Piece, Reply, Us
 MAX_LESSONS = 12  # refusals that one request may learn from
 MIN_ANSWER = 512  # tokens: a smaller rest of the window is not worth an answer
 ASK_SECONDS = 5.0
+IDLE_SECONDS = 300.0  # a server on a desk may read a long prompt for minutes
+
+Tell = Callable[[str], None]
 
 
 def open_openai(
@@ -38,17 +43,19 @@ def open_openai(
     name: str = "openai",
     profile: Profile | None = None,
     dialect: Dialect = OPENAI,
-    idle: float | None = None,
+    idle: float | None = IDLE_SECONDS,
     retries: Retries | None = None,
+    tell: Tell = lambda _: None,
 ) -> Provider:
     """Return a model behind any server of chat completions.
 
     `endpoint` is the server's base, with or without `/v1`; `idle` the seconds that may pass without a byte.
     `profile` says what the model can do; by default it is looked up by the model's name. `dialect` says what the
-    server understands; where that is too much, it is learned from the server's refusals.
+    server understands; where that is too much, it is learned from the server's refusals, and `tell` hears once of what
+    is left out from then on.
     """
     server = Server.at(name, endpoint, key=key, idle=idle)
-    return Provider(ChatCompletions(server, model, profile or profile_of(model), dialect), retries=retries)
+    return Provider(ChatCompletions(server, model, profile or profile_of(model), dialect, tell), retries=retries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +72,25 @@ class ChatCompletions:
     """A `Wire` over chat completions.
 
     `dialect` changes as the server refuses what it does not understand: the request is sent again at once without
-    that, and the wire remembers for its life.
+    that, and the wire remembers for its life. `tell` hears once of each thing that is left out.
     """
 
-    def __init__(self, server: Server, model: str, profile: Profile, dialect: Dialect = OPENAI) -> None:
+    def __init__(
+        self,
+        server: Server,
+        model: str,
+        profile: Profile,
+        dialect: Dialect = OPENAI,
+        tell: Tell = lambda _: None,
+    ) -> None:
         self.server = server
         self.name = server.name
         self.model_name = model
         self.profile = profile
         self.dialect = dialect
+        self._tell = tell
+        self._full = self._spoken = dialect
+        self._told: set[str] = set()
         self._window: int | None = None
         self._asked = False
 
@@ -93,14 +110,15 @@ class ChatCompletions:
         """Yield the pieces of one reply. Raises ToolsRefused where the server takes no functions."""
         if request.functions and not self.dialect.tools:
             raise ToolsRefused(f"{self.name} takes no functions", hint="ask for actions as JSON")
-        async with aclosing(self._sent(lambda dialect, cap: self.draft(request, dialect, cap))) as pieces:
+        plain = guarded(request)
+        async with aclosing(self._sent(lambda dialect, cap: self.draft(plain, dialect, cap))) as pieces:
             async for piece in pieces:
-                yield heal(piece, request.functions) if isinstance(piece, Reply) else piece
+                yield unguarded(heal(piece, request.functions)) if isinstance(piece, Reply) else piece
 
     async def infill(
         self, prefix: str, suffix: str, max_tokens: int, stop: Sequence[str]
     ) -> AsyncGenerator[Piece, None]:
-        prompt = self.profile.infill_format.replace("{prefix}", prefix).replace("{suffix}", suffix)
+        prompt = infill_prompt(self.profile.infill_format, prefix, suffix)
         options = {"max_tokens": max_tokens, "temperature": 0, "stop": list(stop)}
 
         def draft(dialect: Dialect, cap: int | None) -> Draft:
@@ -112,7 +130,7 @@ class ChatCompletions:
 
         async with aclosing(self._sent(draft)) as pieces:
             async for piece in pieces:
-                yield piece
+                yield unguarded(piece) if isinstance(piece, Reply) else piece
 
     async def count(self, messages: Sequence[Message], functions: Sequence[Function]) -> int:
         """Return an upper bound. Where it comes near the window that is assumed, the server is asked for its own."""
@@ -146,11 +164,14 @@ class ChatCompletions:
         """Return the request as the server gets it; `cap` replaces the request's own cap on tokens."""
         dialect = dialect or self.dialect
         options = self._options(request, dialect, cap)
-        functions = _offered(request, dialect)
-        streamed = _shape(request) in dialect.streamed
+        functions = offered(request, dialect)
+        streamed = shape_of(request) in dialect.streamed
+        messages = request.messages
+        if request.schema is not None and is_held(request) and dialect.schema_form not in HOLDING:
+            messages = with_schema(messages, request.schema)
         body = encode_request(
             model=self.model_name,
-            messages=request.messages,
+            messages=messages,
             functions=functions,
             dialect=dialect,
             streamed=streamed,
@@ -164,11 +185,6 @@ class ChatCompletions:
         fields |= {"name"} if any(message.tool_calls for message in request.messages) else set()
         return Draft(dialect.path, body, frozenset(fields) - dialect.left_out - {""}, options.get(dialect.cap_field))
 
-    def prompt_of(self, messages: Sequence[Message], functions: Sequence[Function]) -> dict[str, Any]:
-        """Return what of a request is its prompt: `model`, `messages` and `tools`, as a server counts them."""
-        body: dict[str, Any] = json.loads(self.draft(ChatRequest(messages, functions)).body)
-        return {name: body[name] for name in ("model", "messages", "tools") if name in body}
-
     async def _sent(self, draft: Callable[[Dialect, int | None], Draft]) -> AsyncGenerator[Piece, None]:
         """Send a request, and once more for each thing that the server's refusals teach."""
         spent = Usage()
@@ -180,6 +196,7 @@ class ChatCompletions:
             try:
                 async with aclosing(self._exchange(sent)) as pieces:
                     async for piece in pieces:
+                        self._understood(dialect)
                         yield replace(piece, usage=piece.usage + spent) if isinstance(piece, Reply) else piece
                 return
             except ProviderError as error:
@@ -194,6 +211,16 @@ class ChatCompletions:
                     self.dialect = before
                 error.usage = spent
                 raise
+
+    def _understood(self, dialect: Dialect) -> None:
+        """Tell what is left out of a dialect that the server was found to understand, once for each thing."""
+        if dialect is self._spoken:
+            return
+        self._spoken = dialect
+        for line in left_undone(self._full, dialect):
+            if line not in self._told:
+                self._told.add(line)
+                self._tell(f"{self.name} {line}")
 
     def _learned(self, dialect: Dialect, sent: Draft, error: ProviderError) -> bool:
         """Say whether the request is worth to be sent again, in another dialect. Raises ToolsRefused."""
@@ -247,46 +274,8 @@ class ChatCompletions:
             "seed": sampling.seed,
             "reasoning_effort": sampling.effort if self.profile.thinks else None,
             "stop": list(request.stop) or None,
-            "response_format": response_format(request.schema, dialect.schema_form) if _held(request) else None,
-            "tool_choice": _tool_choice(request, dialect),
+            "response_format": response_format(request.schema, dialect.schema_form) if is_held(request) else None,
+            "tool_choice": tool_choice(request, dialect),
             **dialect.extra,
         }
         return {key: value for key, value in options.items() if value is not None and key not in dialect.left_out}
-
-
-def _held(request: ChatRequest) -> bool:
-    """Say whether the reply is held to a schema: never beside functions, which servers answer with nonsense."""
-    return request.schema is not None and not request.functions
-
-
-def _shape(request: ChatRequest) -> Shape:
-    if request.functions:
-        return "tools"
-    return "schema" if _held(request) else "text"
-
-
-def _offered(request: ChatRequest, dialect: Dialect) -> Sequence[Function]:
-    """Return the functions to offer: the forced one alone, where a server can be told no more than that it must."""
-    if request.forced and dialect.forcing == "required":
-        return [one for one in request.functions if one.name == request.forced] or request.functions
-    return request.functions
-
-
-def _tool_choice(request: ChatRequest, dialect: Dialect) -> Any:
-    if not request.forced or not request.functions or not dialect.forcing:
-        return None
-    if dialect.forcing == "required":
-        return "required"
-    return {"type": "function", "function": {"name": request.forced}}
-
-
-def response_format(schema: Mapping[str, Any] | None, form: SchemaForm = "json_schema") -> dict[str, Any] | None:
-    """Return the option that holds a reply to a JSON Schema."""
-    if schema is None or not form:
-        return None
-    if form == "json_object":
-        return {"type": "json_object"}
-    held: dict[str, Any] = {"name": "reply", "schema": dict(schema)}
-    if form == "json_schema":
-        held["strict"] = True
-    return {"type": "json_schema", "json_schema": held}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from miyabi_cli.errors import ProviderError
+from miyabi_cli.llm.checking import check_request
+from miyabi_cli.llm.pieces import PieceCache
 from miyabi_cli.llm.profiles import Capabilities, Profile
 from miyabi_cli.llm.retry import Retries, stream_again
 from miyabi_cli.messages import (
@@ -20,6 +23,9 @@ from miyabi_cli.messages import (
     Reply,
     Sampling,
 )
+from miyabi_cli.redaction import NO_SECRETS, Redactor
+
+REDACTED_BYTES = 32 << 20
 
 
 class Wire(Protocol):
@@ -66,12 +72,14 @@ class Wire(Protocol):
 class Provider:
     """The operations on a model, over any wire. Every failure raises a `ProviderError` with the usage it cost.
 
-    `async with` closes it at the end.
+    `async with` closes it at the end. The values that `redactor` knows go to no server.
     """
 
-    def __init__(self, wire: Wire, *, retries: Retries | None = None) -> None:
+    def __init__(self, wire: Wire, *, retries: Retries | None = None, redactor: Redactor = NO_SECRETS) -> None:
         self.wire = wire
+        self.redactor = redactor
         self._retries = retries or Retries()
+        self._redacted: PieceCache[tuple[int, Message], Message] = PieceCache(REDACTED_BYTES)
 
     @property
     def name(self) -> str:
@@ -111,14 +119,36 @@ class Provider:
     ) -> AsyncIterator[Piece]:
         """Stream a reply: deltas as they come, reasons for waiting, and last the whole `Reply`.
 
-        `schema` is a JSON Schema that the text obeys (where `capabilities.schema`); `stop` ends the text. A stream
-        that breaks is asked for again: its deltas are for the eye alone, only the `Reply` counts.
+        `schema` is a JSON Schema that the text obeys: the server sees to it where `capabilities.schema`, elsewhere the
+        model is told; a `BrokenReply` is raised where the text does not obey all the same. `stop` ends the text. A
+        stream that breaks is asked for again: its deltas are for the eye alone, only the `Reply` counts. Raises
+        UsageError for functions together with a schema, and for a sampling that can't be.
         """
-        return self.stream(ChatRequest(messages, functions, sampling, schema, stop=stop))
+        pieces = self.stream(ChatRequest(messages, functions, sampling, schema, stop=stop))
+        if schema is None or stop:
+            return pieces
+        from miyabi_cli.llm.calling import held_text
+
+        return held_text(pieces, schema)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
-        """Do what `chat` does, for a whole request."""
+        """Do what `chat` does, for a whole request; whether its text obeys a schema is the caller's to check.
+
+        Raises UsageError for a request that can't be: see `check_request`.
+        """
+        check_request(request, self.capabilities)
+        if self.redactor.forms:
+            request = replace(request, messages=self._without_secrets(request.messages))
         return stream_again(lambda: self.wire.stream(request), self._retries)
+
+    def _without_secrets(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the messages as they are sent; each is searched once, however often it goes along."""
+        redactor = self.redactor
+
+        def redacted(message: Message) -> Message:
+            return self._redacted.made((id(redactor), message), lambda: redactor.redact_data(message), _size)
+
+        return [redacted(message) for message in messages]
 
     async def call_function(
         self, function: Function, messages: Sequence[Message], sampling: Sampling = SERVERS_CHOICE
@@ -134,7 +164,8 @@ class Provider:
 
         if not self.capabilities.infill:
             raise ProviderError(f"the model {self.model_name} does not fill in the middle of a text")
-        return await last_reply(stream_again(lambda: self.wire.infill(prefix, suffix, max_tokens, stop), self._retries))
+        before, after = self.redactor.redact(prefix), self.redactor.redact(suffix)
+        return await last_reply(stream_again(lambda: self.wire.infill(before, after, max_tokens, stop), self._retries))
 
     async def count_tokens(self, messages: Sequence[Message], functions: Sequence[Function] = ()) -> int:
         """Return the tokens of a prompt: those that the server would count, or no fewer."""
@@ -151,3 +182,7 @@ class Provider:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _size(message: Message) -> int:
+    return len(message.content) + len(message.thought) + sum(len(call.arguments) for call in message.tool_calls)

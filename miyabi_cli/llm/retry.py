@@ -17,6 +17,7 @@ RETRIED_STATUS = frozenset({408, 409, 429, 498, 500, 502, 503, 504})
 
 Stream = Callable[[], AsyncIterator[Piece]]
 
+LONGEST_RETRY_AFTER = 1e9  # seconds: a Retry-After past that, or that is no number, says nothing
 SILENT_SECONDS = 2.0  # a shorter wait is not worth a word
 
 
@@ -83,12 +84,14 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     if not header:
         return None
     try:
-        return max(0.0, float(header))
+        seconds = float(header)
     except ValueError:
         pass
+    else:
+        return max(0.0, seconds) if seconds <= LONGEST_RETRY_AFTER else None
     try:
         then = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):  # OverflowError: a year of twenty digits
         return None
     if then.tzinfo is None:
         then = then.replace(tzinfo=UTC)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -11,14 +13,18 @@ from typing import Any, Protocol
 
 import httpx
 
-from miyabi_cli.errors import BrokenReply, ProviderError, SettingsError
+from miyabi_cli.errors import BrokenReply, ProviderError, ProviderUnreachable, SettingsError
+from miyabi_cli.llm.bodies import check_encoding, read_body
 from miyabi_cli.llm.failures import connection_error, refusal
 from miyabi_cli.llm.http import open_client
+from miyabi_cli.llm.sse import LONGEST_SILENCE
 from miyabi_cli.messages import Delta, Reply, Timing, Usage
 from miyabi_cli.settings.endpoints import normalize_endpoint
 
 JSON_HEADERS = {"content-type": "application/json"}
 CONTROL_SECONDS = 30.0
+WORDS_SECONDS = 10.0
+MAX_REFUSAL_BYTES = 4 * 1024 * 1024  # what failed of a generation stands in it
 
 ReadChunks = Callable[[httpx.Response], AsyncIterator[Any]]
 
@@ -44,13 +50,14 @@ class Collector(Protocol):
 class Server:
     """The server called `name` at `endpoint`, its base without `/v1`. One client serves all streams in parallel.
 
-    `observe` sees the headers of every response, also of a refusal.
+    `observe` sees the headers of every response, also of a refusal. `patience`: seconds of pieces that say nothing.
     """
 
     name: str
     endpoint: str
     client: httpx.AsyncClient
     observe: Callable[[httpx.Headers], None] = field(default=lambda _: None)
+    patience: float = LONGEST_SILENCE
 
     @classmethod
     def at(cls, name: str, endpoint: str, *, key: str | None = None, idle: float | None = None) -> Server:
@@ -74,10 +81,20 @@ class Server:
         if self.client.is_closed:  # by another task, while this one waited to ask again
             raise ProviderError(f"the provider {self.name} has been closed")
         try:
-            async with self.client.stream(
-                "GET" if body is None else "POST", f"{self.endpoint}/{path}", content=body, headers=JSON_HEADERS
-            ) as response:
+            async with contextlib.AsyncExitStack() as stack:
+                request = self.client.stream(
+                    "GET" if body is None else "POST", f"{self.endpoint}/{path}", content=body, headers=JSON_HEADERS
+                )
+                try:
+                    async with asyncio.timeout(
+                        LONGEST_SILENCE
+                    ):  # interim answers (1xx) keep the idle time from passing
+                        response = await stack.enter_async_context(request)
+                except TimeoutError:
+                    message = f"{self.name} at {self.endpoint} does not begin to answer"
+                    raise ProviderUnreachable(message) from None
                 self.observe(response.headers)
+                check_encoding(response, self.name)
                 if response.status_code != 200:
                     raise refusal(response, await _words(response), provider=self.name)
                 yield response
@@ -88,8 +105,11 @@ class Server:
 
     async def ask(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         """Return the JSON object that a short request is answered with. Raises ProviderError."""
-        async with self.open(path, body) as response:
-            payload = await response.aread()
+        try:
+            async with asyncio.timeout(CONTROL_SECONDS), self.open(path, body) as response:
+                payload = await read_body(response, self.name)
+        except TimeoutError:
+            raise ProviderUnreachable(f"{self.name} at {self.endpoint} did not answer /{path} in time") from None
         try:
             data = json.loads(payload)
         except (ValueError, RecursionError):
@@ -112,6 +132,8 @@ class Server:
                     if delta := collector.add(chunk):
                         watch.tick()
                         yield delta
+                    elif watch.silence() > self.patience:
+                        raise BrokenReply(f"{self.name} sent nothing but empty pieces for {self.patience:.0f} s")
         except BaseException as error:
             if hasattr(error, "usage"):
                 error.usage = collector.usage
@@ -123,11 +145,15 @@ class Server:
 
 
 async def _words(response: httpx.Response) -> bytes:
-    """Return what a refusal says; nothing where it is not compressed as it says: its status holds all the same."""
-    try:
-        return await response.aread()
-    except httpx.DecodingError:
-        return b""
+    """Return the beginning of what a refusal says, or nothing; its status holds in any case."""
+    words = b""
+    with contextlib.suppress(httpx.DecodingError, httpx.TransportError, TimeoutError):
+        async with asyncio.timeout(WORDS_SECONDS):
+            async for block in response.aiter_bytes():
+                words += block
+                if len(words) > MAX_REFUSAL_BYTES:
+                    break
+    return words
 
 
 @dataclass(slots=True)
@@ -149,6 +175,10 @@ class Stopwatch:
             self.longest = now - self.last
         self.last = now
         self.deltas += 1
+
+    def silence(self) -> float:
+        """Return the seconds since the last delta."""
+        return time.perf_counter() - self.started - self.last
 
     def timing(self) -> Timing:
         """Return the times of a stream that ends now."""

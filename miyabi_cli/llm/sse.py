@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+LONGEST_SILENCE = 1800.0  # seconds: comments keep a connection alive while a prompt is read, but not for ever
 LINE_END = re.compile(rb"\r\n|\n|\r")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-async def read_events(blocks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+async def read_events(blocks: AsyncIterator[bytes], patience: float = LONGEST_SILENCE) -> AsyncIterator[str]:
     """Yield the `data` of each event; comments and other fields are passed over.
 
     A last event without its blank line is yielded too, since some servers leave it out.
-    Raises ValueError for an event longer than `MAX_EVENT_BYTES`.
+    Raises ValueError for an event longer than `MAX_EVENT_BYTES`, and after `patience` seconds without any.
     """
     events = _Events()
     lines = Lines()
+    last = time.monotonic()
     async for block in blocks:
         for line in lines.feed(block):
             if (data := events.add(line)) is not None:
                 yield data
+                last = time.monotonic()
+        if time.monotonic() - last > patience:
+            raise ValueError(f"{patience:.0f} s without an event")
     for line in (*lines.end(), b""):
         if (data := events.add(line)) is not None:
             yield data

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from miyabi_cli.settings.schema import Settings
 
 PROBE_SECONDS = 1.0
-# Without a byte, where llm.timeout says nothing; a server on a desk may read a long prompt for minutes.
-IDLE_SECONDS = {"vllm": 30.0, "ollama": 300.0, "groq": 30.0, "openai": 300.0}
 CAPABILITIES = {
     "native": Capabilities(tools=True, schema=True),
     "schema": Capabilities(tools=False, schema=True),
@@ -24,14 +22,15 @@ CAPABILITIES = {
 }
 
 Progress = Callable[[str], None]
-Opener = Callable[["Settings", Progress], Awaitable["Provider"]]
+Opener = Callable[["Settings", Progress, Progress], Awaitable["Provider"]]
 
 
-async def open_provider(settings: Settings, progress: Progress) -> Provider:
+async def open_provider(settings: Settings, progress: Progress, tell: Progress | None = None) -> Provider:
     """Return the provider that the settings name; `auto` takes the first that is there.
 
-    `progress` hears of what takes a while, such as a model that is loaded. Raises ProviderError, SettingsError,
-    MachineError.
+    `progress` hears of what takes a while, such as a model that is loaded; `tell`, for the provider's whole life, of
+    what a person should know, such as an option that the server refuses (by default `progress` hears it). Raises
+    ProviderError, SettingsError, MachineError.
     """
     name: str = settings.llm.provider
     if name == "auto":
@@ -39,7 +38,7 @@ async def open_provider(settings: Settings, progress: Progress) -> Provider:
     if settings.llm.local_only and not _is_local(settings, name):
         hint = "choose a server on this machine, or set llm.local_only to false"
         raise SettingsError(f"llm.local_only is set, and the provider {name} is not on this machine", hint=hint)
-    return await OPENERS[name](settings, progress)
+    return await OPENERS[name](settings, progress, tell or progress)
 
 
 async def choose(settings: Settings) -> str:
@@ -87,20 +86,20 @@ def _is_local(settings: Settings, name: str) -> bool:
     return is_loopback(getattr(settings.llm, name).endpoint)
 
 
-async def _vllm(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
+async def _vllm(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
     from miyabi_cli.llm.harmony.tokens import encoding
-    from miyabi_cli.llm.vllm import is_gpt_oss, open_vllm
+    from miyabi_cli.llm.vllm import IDLE_SECONDS, is_gpt_oss, open_vllm
 
     section = settings.llm.vllm
     if section.wire != "chat" and is_gpt_oss(section.model):
         # The vocabulary takes a third of a second to load; meanwhile the base's checks run.
         asyncio.get_running_loop().run_in_executor(None, encoding)
-    idle = settings.llm.timeout or IDLE_SECONDS["vllm"]
-    return open_vllm(section.endpoint, section.model, key=_key(section), wire=section.wire, idle=idle)
+    idle = settings.llm.timeout or IDLE_SECONDS
+    return open_vllm(section.endpoint, section.model, key=_key(section), wire=section.wire, idle=idle, tell=tell)
 
 
-async def _openai(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
-    from miyabi_cli.llm.openai import open_openai
+async def _openai(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
+    from miyabi_cli.llm.openai import IDLE_SECONDS, open_openai
     from miyabi_cli.llm.profiles import profile_of
 
     section = settings.llm.openai
@@ -110,21 +109,21 @@ async def _openai(settings: Settings, progress: Progress) -> Provider:  # noqa: 
     profile = profile_of(section.model)
     if section.tools != "auto":
         profile = replace(profile, capabilities=CAPABILITIES[section.tools], editing="apply_patch")
-    idle = settings.llm.timeout or IDLE_SECONDS["openai"]
-    return open_openai(section.endpoint, section.model, key=_key(section), profile=profile, idle=idle)
+    idle = settings.llm.timeout or IDLE_SECONDS
+    return open_openai(section.endpoint, section.model, key=_key(section), profile=profile, idle=idle, tell=tell)
 
 
 def _key(section: Any) -> str | None:
     return section.api_key.get_secret_value() if section.api_key else None
 
 
-async def _embedded(settings: Settings, progress: Progress) -> Provider:
+async def _embedded(settings: Settings, progress: Progress, tell: Progress) -> Provider:
     from miyabi_cli.llm.embedded import open_embedded
 
-    return await open_embedded(settings.llm.embedded, idle=settings.llm.timeout, progress=progress)
+    return await open_embedded(settings.llm.embedded, idle=settings.llm.timeout, progress=progress, tell=tell)
 
 
-async def _replay(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001
+async def _replay(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
     from miyabi_cli.llm.replay import open_replay
 
     if settings.llm.replay.file is None:
@@ -132,9 +131,9 @@ async def _replay(settings: Settings, progress: Progress) -> Provider:  # noqa: 
     return open_replay(settings.llm.replay.file)
 
 
-async def _ollama(settings: Settings, progress: Progress) -> Provider:
+async def _ollama(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
     from miyabi_cli.llm.native.models import refuse_remote
-    from miyabi_cli.llm.ollama import open_ollama
+    from miyabi_cli.llm.ollama import IDLE_SECONDS, open_ollama
 
     section = settings.llm.ollama
     if settings.llm.local_only:
@@ -145,17 +144,17 @@ async def _ollama(settings: Settings, progress: Progress) -> Provider:
         key=_key(section),
         num_ctx=section.num_ctx,
         keep_alive=section.keep_alive,
-        idle=settings.llm.timeout or IDLE_SECONDS["ollama"],
-        tell=progress,
+        idle=settings.llm.timeout or IDLE_SECONDS,
+        tell=tell,
     )
 
 
-async def _groq(settings: Settings, progress: Progress) -> Provider:  # noqa: ARG001 - nothing takes a while
-    from miyabi_cli.llm.groq import open_groq
+async def _groq(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
+    from miyabi_cli.llm.groq import IDLE_SECONDS, open_groq
 
     section = settings.llm.groq
-    idle = settings.llm.timeout or IDLE_SECONDS["groq"]
-    return open_groq(_key(section), section.model, endpoint=section.endpoint, idle=idle)
+    idle = settings.llm.timeout or IDLE_SECONDS
+    return open_groq(_key(section), section.model, endpoint=section.endpoint, idle=idle, tell=tell)
 
 
 OPENERS: dict[str, Opener] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -16,10 +15,10 @@ from miyabi_cli.errors import BrokenReply, ProviderError, ProviderRefused, Reque
 from miyabi_cli.llm.chat.dialects import VLLM
 from miyabi_cli.llm.chat.encoding import encode_request
 from miyabi_cli.llm.counting import upper_bound
+from miyabi_cli.llm.failures import one_line
 from miyabi_cli.llm.harmony.completions import Completions, Window, as_answer
 from miyabi_cli.llm.harmony.offered import Offered
-from miyabi_cli.llm.harmony.parsing import parse
-from miyabi_cli.llm.openai import ChatCompletions
+from miyabi_cli.llm.openai import ChatCompletions, Tell
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import Retries
@@ -32,7 +31,7 @@ WireChoice = Literal["auto", "harmony", "chat"]
 # What a server says to completions, or to token ids for a prompt, that it does not have.
 NOT_SERVED = frozenset({400, 404, 405, 415, 422, 501})
 MOST_MODELS = 100
-_LEAK = re.compile(r"\s{0,9}<\|(?:start|channel|message|constrain|call|end|return)\|>")
+IDLE_SECONDS = 30.0
 
 
 def open_vllm(
@@ -41,41 +40,45 @@ def open_vllm(
     *,
     key: str | None = None,
     wire: WireChoice = "auto",
-    idle: float | None = 30.0,
+    idle: float | None = IDLE_SECONDS,
     profile: Profile | None = None,
     retries: Retries | None = None,
     date: str = "",
+    tell: Tell = lambda _: None,
 ) -> Provider:
     """Return a model behind a vLLM server.
 
     `endpoint` is the server's base, with or without `/v1`; `idle` the seconds that may pass without a byte. `wire`:
     `harmony` sends token ids and reads the model's own language, `chat` speaks chat completions; `auto` takes Harmony
     for gpt-oss and goes on by chat where completions are not served. `date` (YYYY-MM-DD, by default today's) is what
-    gpt-oss is told for the whole life of the provider: a changed prompt is a lost cache.
+    gpt-oss is told for the whole life of the provider: a changed prompt is a lost cache. `tell` hears once of what the
+    server does not have and is left out.
     """
     server = Server.at("vllm", endpoint, key=key, idle=idle)
     date = date or datetime.now(UTC).astimezone().date().isoformat()
-    return Provider(Vllm(server, model, profile or profile_of(model), wire, date), retries=retries)
+    return Provider(Vllm(server, model, profile or profile_of(model), wire, date, tell), retries=retries)
 
 
 class Vllm:
     """A `Wire` over vLLM's two routes."""
 
-    def __init__(self, server: Server, model: str, profile: Profile, wire: WireChoice, date: str) -> None:
+    def __init__(
+        self, server: Server, model: str, profile: Profile, wire: WireChoice, date: str, tell: Tell = lambda _: None
+    ) -> None:
         self.server = server
         self.name = server.name
         self.model_name = model
         self.profile = profile
         self._window = Window(profile.window)
         self._completions = Completions(server, model, profile, self._window, date)
-        self._chat = ChatCompletions(server, model, profile, VLLM)
+        self._chat = ChatCompletions(server, model, profile, VLLM, tell)
+        self._tell = tell
         self._is_gpt_oss = is_gpt_oss(model)
         self._harmony = wire == "harmony" or (wire == "auto" and self._is_gpt_oss)
         self._is_auto = wire == "auto"
         self._spoken = False  # Harmony, with success
         self._listing: asyncio.Task[tuple[str, ...]] | None = None
-        self._calls_came = False
-        self._empty_replies = 0
+        self._calls_came = False  # of any conversation: then the server has its flags
 
     @property
     def max_tokens(self) -> int:
@@ -115,7 +118,9 @@ class Vllm:
                     raise
         async with aclosing(self._by_chat(request)) as pieces:
             async for piece in pieces:
-                self._harmony = False
+                if self._harmony:
+                    self._harmony = False
+                    self._tell("vllm serves no raw Harmony: chat completions are used")
                 yield piece
 
     async def _by_chat(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
@@ -129,16 +134,16 @@ class Vllm:
     def _check(self, request: ChatRequest, reply: Reply) -> None:
         """Raise BrokenReply for what the server lost of a reply: it says nothing of it, and it looks like an end.
 
-        The token at which the model stopped gives a call away; without its name, so does a second empty reply.
+        The token at which the model stopped gives a call away; without its name, so does a second empty reply in a row
+        of one conversation.
         """
         self._calls_came = self._calls_came or bool(reply.tool_calls)
         ended = reply.finish_reason in ("stop", "tool_calls") and not reply.tool_calls
         empty = ended and not reply.text.strip() and reply.usage.output_tokens > 0
         if empty and request.schema is not None:
             raise BrokenReply("vllm's chat route lost the answer: nothing came of it", usage=reply.usage)
-        self._empty_replies = self._empty_replies + 1 if empty and request.functions else 0
-        given_away = ended and reply.finish_reason == "tool_calls" and bool(request.functions)
-        if given_away or self._empty_replies > 1:
+        given_away = ended and reply.finish_reason == "tool_calls"
+        if request.functions and (given_away or (empty and was_empty_before(request.messages))):
             raise lost_call(reply, self._calls_came)
 
     def infill(self, prefix: str, suffix: str, max_tokens: int, stop: Sequence[str]) -> AsyncGenerator[Piece, None]:
@@ -174,12 +179,19 @@ class Vllm:
         self._window.learn(listed_window(answer, self.model_name))
         listed = answer.get("data")
         models = [one for one in listed[:MOST_MODELS] if isinstance(one, dict)] if isinstance(listed, list) else []
-        return tuple(str(one["id"])[:100] for one in models if one.get("id"))
+        return tuple(one_line(str(one["id"]))[:100] for one in models if one.get("id"))
 
 
 def is_gpt_oss(model: str) -> bool:
     """Say whether a model speaks Harmony, by its name."""
     return "gpt-oss" in model.lower()
+
+
+def was_empty_before(messages: Sequence[Message]) -> bool:
+    """Say whether a conversation's last reply had neither text nor calls."""
+    replies = (message for message in reversed(messages) if message.role == "assistant")
+    last = next(replies, None)
+    return last is not None and not last.content.strip() and not last.tool_calls
 
 
 def says_not_served(error: ProviderError) -> bool:
@@ -201,16 +213,12 @@ def exact_overflow(error: ProviderRefused) -> RequestTooLarge | None:
 def unleaked(request: ChatRequest, reply: Reply) -> Reply:
     """Return a chat reply as the model meant it, where vLLM's parser of Harmony errs.
 
-    Where it gives up, raw Harmony stands in the text; arguments without a recipient are the text of a reply that ended
-    in a call; and the header `final json` of an answer is read as a call of `json`.
+    Arguments without a recipient are the text of a reply that ended in a call, and the header `final json` of an
+    answer is read as a call of `json`. Raw Harmony in the text is read before, as from any server.
     """
     reply = as_answer(request, reply)
     if reply.tool_calls:
         return reply
-    if _LEAK.match(reply.text):
-        parsed = parse(reply.text, request.functions, finish_reason=reply.finish_reason)
-        thought = "\n\n".join(part for part in (reply.thought, parsed.thought) if part)
-        return replace(reply, text=parsed.text, thought=thought, tool_calls=parsed.tool_calls)
     if reply.finish_reason == "tool_calls" and (name := Offered(request.functions).fitting(reply.text)):
         call = ToolCall(f"call_{secrets.token_hex(6)}", name, reply.text.strip())
         return replace(reply, text="", tool_calls=(call,))

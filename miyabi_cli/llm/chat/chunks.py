@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from miyabi_cli.errors import BrokenReply, ProviderError
+from miyabi_cli.llm.bodies import read_blocks
 from miyabi_cli.llm.failures import refusal, server_message
 from miyabi_cli.llm.sse import read_events
 
@@ -30,7 +31,7 @@ async def read_chunks(response: httpx.Response, provider: str) -> AsyncIterator[
     Raises BrokenReply, and what the server says in the stream as its error.
     """
     kind = response.headers.get("content-type", "")
-    blocks = response.aiter_bytes()
+    blocks = read_blocks(response, provider)
     first = b""
     if not kind.startswith("text/event-stream"):
         first = await _beginning(blocks)

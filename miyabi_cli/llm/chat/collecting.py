@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from miyabi_cli.messages import Delta, Reply, Timing, ToolCall, Usage
 
 MAX_CHARACTERS = 8_000_000  # many times what any model may write in one reply: a server that never ends is cut off
 MAX_CALLS = 1000
+MOST_TOKENS = 1 << 53  # what is counted past that is no count
 CALL_TOKEN = 200012  # Harmony's <|call|>
 
 # Under which thought comes: vLLM, Groq and OpenRouter; llama.cpp, older vLLM and DeepSeek; some gateways.
@@ -178,17 +178,17 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
     completion = completion if isinstance(completion, dict) else {}
     return Usage(
         requests=1,
-        input_tokens=_count(usage.get("prompt_tokens")),
-        cached_tokens=_count(prompt.get("cached_tokens")) or _count(usage.get("prompt_cache_hit_tokens")),
-        output_tokens=_count(usage.get("completion_tokens")),
-        reasoning_tokens=_count(completion.get("reasoning_tokens")) or _count(usage.get("reasoning_tokens")),
+        input_tokens=read_count(usage.get("prompt_tokens")),
+        cached_tokens=read_count(prompt.get("cached_tokens")) or read_count(usage.get("prompt_cache_hit_tokens")),
+        output_tokens=read_count(usage.get("completion_tokens")),
+        reasoning_tokens=read_count(completion.get("reasoning_tokens")) or read_count(usage.get("reasoning_tokens")),
         cost_usd=None,
     )
 
 
-def _count(value: Any) -> int:
+def read_count(value: Any) -> int:
     """Return a number of tokens; 0 for what is none, since no reply is lost for a wrong count."""
-    usable = isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST_TOKENS
     return int(value) if usable else 0
 
 

@@ -11,6 +11,8 @@ CapField = Literal["max_tokens", "max_completion_tokens"]
 Forcing = Literal["named", "required", ""]
 Shape = Literal["text", "tools", "schema"]
 
+# The forms that name the schema to the server; with the others it has to be told in the prompt.
+HOLDING: frozenset[SchemaForm] = frozenset({"json_schema", "loose_schema"})
 EVERY_SHAPE: frozenset[Shape] = frozenset({"text", "tools", "schema"})
 
 

@@ -12,7 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from miyabi_cli.fences import fenced
 from miyabi_cli.llm.chat.dialects import OPENAI, Dialect
+from miyabi_cli.llm.harmony.offered import addressed_name
 from miyabi_cli.llm.pieces import PieceCache
 from miyabi_cli.messages import Function, Message, ToolCall
 
@@ -59,7 +61,7 @@ def answered(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def _orphan(message: Message) -> Message:
-    return Message("user", f"Result of {message.tool_name or 'a tool'}:\n{message.content}")
+    return Message("user", f"Result of {message.tool_name or 'a tool'}:\n{fenced(message.content)}")
 
 
 def encode_message(message: Message, thought_field: str, plain_names: bool = False) -> bytes:
@@ -92,14 +94,11 @@ def _call(call: ToolCall, plain_names: bool) -> dict[str, Any]:
 
 
 def clean_name(name: str) -> str:
-    """Return the name of the function that a model meant: no channel tag behind it, no `functions.` before it.
+    """Return the name of the function that a model meant: no words of a header around it, no `functions.` before it.
 
     Spaces become `_`, as other servers have them; never empty, which every server refuses.
     """
-    name = name.partition("<|")[0].strip()
-    for prefix in ("to=", "functions."):
-        name = name.removeprefix(prefix)
-    return re.sub(r"\s+", "_", name) or "unknown"
+    return re.sub(r"\s+", "_", addressed_name(name)) or "unknown"
 
 
 def _arguments(text: str) -> str:

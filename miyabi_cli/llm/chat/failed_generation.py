@@ -16,6 +16,7 @@ from typing import Any
 from miyabi_cli.errors import ProviderError
 from miyabi_cli.llm.chat.encoding import clean_name, encode_json
 from miyabi_cli.llm.harmony.salvage import salvage
+from miyabi_cli.llm.objects.mending import unwrapped
 from miyabi_cli.messages import Function, Message, Reply, ToolCall, Usage
 
 Found = tuple[str, str]  # a call's name and its arguments as the model wrote them
@@ -27,7 +28,6 @@ _MESSAGE = re.compile(
 )
 _NAMED = re.compile(r"attempted to call tool '([^']{1,200})'|for tool (\S{1,200}) did not match")
 _UNPARSED = "failed to parse tool call arguments"
-_FENCE = re.compile(r"```\w{0,20}\s*|\s*```")
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]{1,200})"\s*,\s*"(?:arguments|parameters)"\s*:\s*')
 _FUNCTION = re.compile(r"\s*(?:<function=|<tool_call>)?\s*([A-Za-z_][\w.-]{0,100})[=>(\s]{0,4}(\{.*)", re.DOTALL)
 _CLOSING = re.compile(r"</(?:function|tool_call)>")
@@ -39,7 +39,7 @@ _TOLD = 4000  # characters of what failed that the model is shown again
 def is_failed_generation(error: ProviderError) -> bool:
     """Say whether a server refused what the model wrote, and not what was asked."""
     detail = error.detail
-    if detail.get("code") in _CODES or "failed_generation" in detail:
+    if str(detail.get("code")) in _CODES or "failed_generation" in detail:
         return True
     return not detail.get("code") and _MESSAGE.search(error.message.lower()) is not None
 
@@ -82,7 +82,7 @@ def _generation(error: ProviderError) -> str:
 
 
 def _calls(generation: str, error: ProviderError, functions: Sequence[Function], forced: str) -> tuple[ToolCall, ...]:
-    plain = _FENCE.sub("", generation).strip() if generation.lstrip().startswith("```") else generation.strip()
+    plain = unwrapped(generation) if generation.lstrip().startswith("```") else generation.strip()
     found = _json_calls(plain) or _broken_call(plain) or _marked_calls(plain)
     if not found and "<|" in plain:
         found = [(call.name, call.arguments) for call in salvage(plain, "", functions)]

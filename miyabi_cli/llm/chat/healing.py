@@ -13,8 +13,8 @@ from miyabi_cli.messages import Function, Reply
 _SIGNS = ("<|", "to=", "<tool_call>", "{")
 # What comes behind a recipient in Harmony's header, and is glued to it by servers that cut the marks out.
 _TAILS = ("json", "code", "commentary", "analysis", "final")
-# How a text begins that a server did not read as Harmony; without its marks where it is the last.
-_LEAKS = ("<|channel|>", "<|start|>assistant", "analysis", "assistantanalysis")
+# How a text begins that a server may not have read as Harmony; without its marks where it is no mark.
+_LEAKS = ("<|", "analysis", "assistantanalysis")
 _MARKS = re.compile(r"<\||<tool_call>")
 
 
@@ -31,10 +31,11 @@ def heal(reply: Reply, functions: Sequence[Function]) -> Reply:
         from miyabi_cli.llm.harmony.parsing import read_leaked
 
         prefix = f"call_{uuid.uuid4().hex[:12]}"
-        if leaked := read_leaked(reply.text, functions, finish_reason=reply.finish_reason, prefix=prefix):
-            thought = leaked.thought or reply.thought
+        reason = reply.finish_reason if reply.is_cut else "stop"
+        if leaked := read_leaked(reply.text, functions, finish_reason=reason, prefix=prefix):
+            thought = "\n\n".join(part for part in (reply.thought, leaked.thought) if part)
             return replace(reply, text=leaked.text, thought=thought, tool_calls=leaked.tool_calls if functions else ())
-    if not functions or reply.finish_reason in ("length", "content_filter"):
+    if not functions or reply.is_cut:
         return reply
     text = reply.text if reply.text.strip() else reply.thought
     if not any(sign in text for sign in _SIGNS):

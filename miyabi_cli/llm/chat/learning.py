@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from miyabi_cli.errors import ProviderError
-from miyabi_cli.llm.chat.dialects import CapField, Dialect, SchemaForm, Shape
+from miyabi_cli.llm.chat.dialects import HOLDING, CapField, Dialect, SchemaForm, Shape
 from miyabi_cli.llm.chat.failed_generation import is_failed_generation
 
-LEARNABLE_STATUS = frozenset({400, 404, 405, 422, 500, 501})
+LEARNABLE_STATUS = frozenset({400, 404, 405, 422, 501})
+FAILED = 500  # some servers refuse with it; but a fault that passes may speak of a stream or a seed too
 MAX_TEXT = 4000
 CAPS: tuple[CapField, CapField] = ("max_tokens", "max_completion_tokens")
 THOUGHTS = ("reasoning", "reasoning_content")
@@ -61,7 +62,7 @@ def learn(dialect: Dialect, fields: frozenset[str], error: ProviderError) -> Dia
     `fields` are the names of all that was sent and that a server might not understand: options, `stream`, `strict`,
     the thought's field and `name` of the calls.
     """
-    if error.status not in LEARNABLE_STATUS or is_failed_generation(error):
+    if error.status not in (*LEARNABLE_STATUS, FAILED) or is_failed_generation(error):
         return None
     text = _text(error)
     if not _REFUSING.search(text):
@@ -73,9 +74,35 @@ def learn(dialect: Dialect, fields: frozenset[str], error: ProviderError) -> Dia
     return None
 
 
+def left_undone(before: Dialect, after: Dialect) -> list[str]:
+    """Return a line for each thing that a server was asked for in the one dialect and no more in the other.
+
+    What is asked for all the same, by another name or in another form, is not worth a line.
+    """
+    gone = after.left_out - before.left_out
+    lines = [f"refuses {name}: it is left out" for name in sorted(gone - {*CAPS, *THOUGHTS, "thinking"})]
+    if gone >= {*CAPS}:
+        lines.append("refuses a cap on the tokens of a reply: it is left out")
+    if after.largest_cap is not None and after.largest_cap != before.largest_cap:
+        lines.append(f"takes no cap above {after.largest_cap:,} tokens: no reply is longer")
+    if before.thought_field and not after.thought_field:
+        lines.append("refuses the model's own thought: it is not sent back")
+    if before.streamed - after.streamed:
+        lines.append("refuses to stream some replies: they come as a whole")
+    if _holds(before) and not _holds(after):
+        lines.append("refuses to hold a reply to a schema: the model is told the schema instead")
+    if before.forcing and not after.forcing:
+        lines.append("refuses to force a function: the model is left to choose")
+    return lines
+
+
+def _holds(dialect: Dialect) -> bool:
+    return dialect.schema_form in HOLDING
+
+
 def refuses_tools(error: ProviderError, *, by_flag: bool) -> str | None:
     """Return a hint where the server takes no functions; `by_flag`: only where it names the flag that it lacks."""
-    if error.status not in LEARNABLE_STATUS or is_failed_generation(error):
+    if error.status not in (*LEARNABLE_STATUS, FAILED) or is_failed_generation(error):
         return None
     text = _text(error)
     if flag := _FLAGS.search(text):
@@ -84,7 +111,7 @@ def refuses_tools(error: ProviderError, *, by_flag: bool) -> str | None:
         return "start vLLM with --enable-auto-tool-choice --tool-call-parser openai (the parser of the model's family)"
     if by_flag or not _REFUSING.search(text) or "parallel" in text:
         return None
-    refused = "tools" in set(_structured(error)) or _NO_TOOLS.search(text)
+    refused = "tools" in set(_structured(error)) or (error.status != FAILED and _NO_TOOLS.search(text))
     return "take a model that calls tools, or ask for actions as JSON: llm.openai.tools: schema" if refused else None
 
 
@@ -100,6 +127,8 @@ def _named(fields: frozenset[str], error: ProviderError, text: str) -> Iterator[
     """Yield those of the fields that a refusal names, the most certain first."""
     structured = list(_structured(error))
     yield from (name for name in structured if name in fields and name != "tools")
+    if error.status == FAILED:
+        return
     if "name" in fields and _CALLED_NAME.search(text):
         yield "name"
     if any(isinstance(loc, list) for loc in _values(error.detail, "loc")):

@@ -14,6 +14,7 @@ from miyabi_cli.llm.harmony.tokens import CALL, count_text
 from miyabi_cli.messages import Delta, Function, Reply, Timing, Usage
 
 MOST_IDS = 1_000_000  # in one chunk
+CUT = "length"  # the finish reason of a reply that is cut though its server does not say so
 
 
 class HarmonyCollector:
@@ -93,8 +94,10 @@ class HarmonyCollector:
         if self._parsed is None:
             raise BrokenReply("the server's reply was cut off before its end", usage=self.usage)
         parsed = self._parsed
+        text = self._until_stop(parsed.text)
         reason = "tool_calls" if parsed.tool_calls and self._finish_reason == "stop" else self._finish_reason
-        return Reply(self._until_stop(parsed.text), parsed.thought, parsed.tool_calls, self.usage, reason, timing)
+        reply = Reply(text, parsed.thought, parsed.tool_calls, self.usage, reason, timing)
+        return replace(reply, finish_reason=CUT) if parsed.cut and not reply.is_cut else reply
 
     def _until_stop(self, text: str) -> str:
         """Return the text up to the first of its ends: vLLM would look for them in the thought as well."""

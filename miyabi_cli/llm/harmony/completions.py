@@ -6,7 +6,6 @@ The body begins with what is the same in every request, then the prompt, which o
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -15,12 +14,12 @@ from typing import Any
 from miyabi_cli.errors import ProviderError, RequestTooLarge
 from miyabi_cli.llm.chat.chunks import read_chunks
 from miyabi_cli.llm.chat.encoding import encode_json
+from miyabi_cli.llm.chat.holding import response_format
 from miyabi_cli.llm.harmony.collecting import HarmonyCollector
 from miyabi_cli.llm.harmony.openings import opened, opening_of_answer, opening_of_call
 from miyabi_cli.llm.harmony.rendering import Head, Prompt, render
 from miyabi_cli.llm.harmony.tokens import STOP_TOKENS
-from miyabi_cli.llm.objects.validating import compile_any
-from miyabi_cli.llm.openai import response_format
+from miyabi_cli.llm.objects.validating import obeys
 from miyabi_cli.llm.profiles import Profile
 from miyabi_cli.llm.server import Server
 from miyabi_cli.llm.windows import overflow
@@ -180,18 +179,6 @@ def as_answer(request: ChatRequest, reply: Reply) -> Reply:
     if request.schema is None or request.functions or reply.text.strip() or not reply.tool_calls:
         return reply
     return replace(reply, text=reply.tool_calls[0].arguments, tool_calls=(), finish_reason="stop")
-
-
-def obeys(text: str, schema: Mapping[str, Any]) -> bool:
-    """Say whether a text is JSON that is valid against a schema; one that can't be checked asks for JSON alone."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    try:
-        return compile_any(dict(schema)).is_valid(value)
-    except (ValueError, RecursionError):
-        return True
 
 
 def _both(free: Reply, held: Reply) -> Reply:

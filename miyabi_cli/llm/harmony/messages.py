@@ -7,7 +7,15 @@ from typing import Literal
 
 from miyabi_cli.llm.harmony.headers import Header
 from miyabi_cli.llm.harmony.offered import Offered, clean_name, json_object, leading_objects
-from miyabi_cli.llm.harmony.salvage import FIRST_OPENER, OPENER, OPENER_LENGTH, Found, find_calls
+from miyabi_cli.llm.harmony.salvage import (
+    DEEPEST_INDENT,
+    FIRST_OPENER,
+    MAY_OPEN,
+    MAY_OPEN_FIRST,
+    OPENER,
+    Found,
+    find_calls,
+)
 
 Kind = Literal["thought", "text", "tool_text"]
 # How a message is read: a call by its header; `open` where its content decides; text; thought; or nothing of it.
@@ -16,7 +24,7 @@ _NO_TOOLS = frozenset(
     {"assistant", "user", "system", "developer", "all", "none", "null", "analysis", "commentary", "final"}
 )
 _STRAY_KIND = re.compile(r"(?:json|code)\s{0,4}(?=[{\[])", re.IGNORECASE)
-_MAY_BE_KIND = re.compile(r"(?:j|js|jso|c|co|cod|(?:json|code)\s{0,4})?")
+_MAY_BE_KIND = re.compile(r"(?:j|js|jso|c|co|cod|(?:json|code)\s{0,4})?", re.IGNORECASE)
 _STRAY_MARK = re.compile(r"<\|(?:call|end|return)\|>\Z")
 TAIL_LENGTH = 200
 
@@ -40,55 +48,51 @@ def plan_of(header: Header, offered: Offered, *, schema: bool) -> Plan:
 
 
 class LineWatch:
-    """Lets text pass up to the first line that may open a call, which is held back with all that follows."""
+    """Lets text pass up to the first line that may open a call, which is held back with all that follows.
+
+    Of a line no more is held back than its first characters, until they tell.
+    """
 
     def __init__(self) -> None:
         self.holding = False
-        self._first = True
-        self._line = ""  # the beginning of a line of which it is not known yet
-        self._in_line = False
+        self._first = True  # nothing but blanks has come
+        self._held = ""  # the beginning of a line of which it is not known yet
+        self._in_line = False  # in a line that opens nothing
 
     def feed(self, text: str) -> str:
         """Return the text that can be shown."""
         if self.holding:
             return ""
-        text = self._line + text
-        self._line = ""
+        text, self._held = self._held + text, ""
         if self._first:
-            return self._open(text)
+            return self._begin(text)
         start = text.find("\n") + 1 if self._in_line else 0
-        if self._in_line and start == 0:
-            return text
-        opener = OPENER.search(text, start)
-        return self._cut(text, opener.start() if opener else None)
+        return text if self._in_line and start == 0 else self._lines(text, start)
 
-    def _open(self, text: str) -> str:
+    def _begin(self, text: str) -> str:
         blank = len(text) - len(text.lstrip())
-        if blank == len(text) and blank < OPENER_LENGTH:
-            self._line = text
-            return ""
         start = text.rfind("\n", 0, blank) + 1
-        if not FIRST_OPENER.match(text[start : start + OPENER_LENGTH]) and (
-            "\n" not in text[blank:] and len(text) - start < OPENER_LENGTH
-        ):
-            self._line = text
-            return ""
-        self._first = False
-        opener = FIRST_OPENER.match(text[start : start + OPENER_LENGTH])
-        if opener:
-            return self._cut(text, start)
-        later = OPENER.search(text, start)
-        return self._cut(text, later.start() if later else None)
-
-    def _cut(self, text: str, opener: int | None) -> str:
-        if opener is not None:
+        if FIRST_OPENER.match(text, start):
             self.holding = True
-            return text[:opener]
-        start = text.rfind("\n") + 1
-        self._in_line = len(text) - start >= OPENER_LENGTH
-        if self._in_line:
-            return text
-        self._line = text[start:]
+            return text[:start]
+        if blank == len(text):
+            return self._hold(text, max(start, blank - DEEPEST_INDENT))
+        if MAY_OPEN_FIRST.fullmatch(text, start):
+            return self._hold(text, start)
+        self._first = False
+        return self._lines(text, start)
+
+    def _lines(self, text: str, start: int) -> str:
+        """Take text whose lines begin at `start`."""
+        if opener := OPENER.search(text, start):
+            self.holding = True
+            return text[: opener.start()]
+        last = max(start, text.rfind("\n") + 1)
+        self._in_line = MAY_OPEN.fullmatch(text, last) is None
+        return text if self._in_line else self._hold(text, last)
+
+    def _hold(self, text: str, start: int) -> str:
+        self._held = text[start:]
         return text[:start]
 
 
@@ -106,6 +110,7 @@ class StreamedMessage:
         self.is_unmarked = schema and not header.channel and self._plan != "call"
         self._watch = LineWatch() if offered.functions and not schema and not thinks else None
         self._parts: list[str] = []
+        self._head = ""  # what came first, without blanks before it, until it is decided what it is
         self._shown = 0
         self._open = self._plan == "open"
         self._waiting = self._open  # for the first character
@@ -136,7 +141,7 @@ class StreamedMessage:
         self.tail = (self.tail + text[-TAIL_LENGTH:])[-TAIL_LENGTH:]
         if self._plan in ("none", "call"):
             return text if self.is_call else ""
-        if self._waiting and not (text := self._decide()):
+        if self._waiting and not (text := self._decide(text)):
             return ""
         return "" if self._open else self._pass(text)
 
@@ -184,17 +189,18 @@ class StreamedMessage:
             return fitting
         return next(iter(known or names), "")
 
-    def _decide(self) -> str:
+    def _decide(self, text: str) -> str:
         """Wait for the first character, but for a stray content type: where it may be that of arguments, everything is
         held back."""
-        beginning = "".join(self._parts).lstrip()
-        if _MAY_BE_KIND.fullmatch(beginning.lower()):
+        beginning = self._head = (self._head + text).lstrip()
+        if _MAY_BE_KIND.fullmatch(beginning):
             return ""
         self._waiting = False
+        self._head = ""
         self._open = bool(beginning[0] in "{[`" or _STRAY_KIND.match(beginning))
         if self.header.is_result and not self._open:
             self._plan = "none"
-        return "".join(self._parts)
+        return self.content
 
     def _pass(self, text: str) -> str:
         if self._plan == "none" or self.is_unmarked:

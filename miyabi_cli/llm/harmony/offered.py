@@ -43,6 +43,9 @@ _STRAY = re.compile(
     r"|(?:assistant|analysis|commentary|final){1,4}(?:[A-Z<]|\s{0,4}\Z| ?to=))"
 )
 _NO_NAMESPACE = re.compile(r"(?:functions?|tools?|assistant|commentary|analysis)\.", re.IGNORECASE)
+_TO = re.compile(r"\bto\s{0,4}=")
+_MARK = re.compile(r"<\|\w{1,12}\|>")
+_BEFORE_NAME = re.compile(r"\A(?:(?:assistant|analysis|commentary|final)\s+)*(?:functions\.\s*)*")
 _LONGEST = 200
 
 
@@ -136,6 +139,17 @@ def clean_name(word: str) -> str:
     """Return a recipient without marks, quotes and what follows a name."""
     word = word.strip(_AROUND)[:_LONGEST]
     return _BEHIND.split(word, maxsplit=1)[0].strip(_AROUND)
+
+
+def addressed_name(word: str) -> str:
+    """Return the name in what a server gave for one, where words of a header stand around it; "" for none.
+
+    It stands behind `to=`, or is the first between marks that is no channel.
+    """
+    pieces = (part for piece in reversed(_TO.split(word)) for part in _MARK.split(piece))
+    parts = [part for piece in pieces if (part := piece.partition("<|")[0].strip())]
+    name = next((part for part in parts if part.lower() not in NO_RECIPIENT), parts[0] if parts else "")
+    return _BEFORE_NAME.sub("", name)
 
 
 def looks_like_name(word: str) -> bool:

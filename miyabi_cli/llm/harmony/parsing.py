@@ -32,7 +32,9 @@ from miyabi_cli.llm.harmony.tokens import (
 from miyabi_cli.messages import Delta, Function, ToolCall
 
 # What a server calls an end that the model itself has set.
-_WHOLE = frozenset({"stop", "tool_calls", "function_call", "end_turn"})
+_WHOLE = frozenset({"stop", "tool_calls", "function_call", "end_turn", "eos"})
+# Marks that begin what no server was able to read.
+_LEAKED = re.compile(r"\s{0,99}<\|(?:(?:channel|message|constrain|call|end|return)\|>|start\|>assistant)")
 _BETWEEN = "\n\n"  # between two messages of one kind
 _LONGEST_LEAD = 256  # characters before the first mark after which no header is to be expected
 _ADDRESSED = re.compile(r"\bto ?= ?([\w.-]{1,120})\s{0,4}\Z", re.IGNORECASE)
@@ -106,7 +108,7 @@ class HarmonyParser:
 
     def _look_in_thought(self, thought: str) -> None:
         """Take the call that the thought of an otherwise empty reply ends in."""
-        if found := find_calls(thought, self._offered, leaked=True):
+        if found := find_calls(thought, self._offered, leaked=True, in_thought=True):
             for name, arguments in found[1]:
                 self._call(name, arguments)
         elif not self._schema and (name := self._offered.fitting(self._last_content)):
@@ -289,7 +291,7 @@ def read_leaked(
     text: str, functions: Sequence[Function] = (), *, finish_reason: str = "stop", prefix: str = "call"
 ) -> ParsedReply | None:
     """Read Harmony that a server left in its text, whole or without its marks; None where the text is none of it."""
-    if not text.lstrip().startswith(("<|channel|>", "<|start|>assistant")) and not unglued(text):
+    if not _LEAKED.match(text) and not unglued(text):
         return None
     parser = HarmonyParser(functions, prefix=prefix)
     parser.feed(text)

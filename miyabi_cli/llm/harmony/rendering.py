@@ -116,7 +116,8 @@ def _history(messages: Sequence[Message], functions: Sequence[Function]) -> list
 
 
 def _is_final(message: Message) -> bool:
-    return message.role == "assistant" and not message.tool_calls and bool(message.content)
+    """Say whether a message ends a turn. A reply that was cut off goes back as thought alone, and does not."""
+    return message.role == "assistant" and not message.tool_calls and bool(message.content.strip())
 
 
 def _recipient(name: str, names: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Finds calls that a model wrote into its text, where a server did not read them as calls.
 
-What is found is a call as a whole and nothing beside it, or one that stands in a paragraph of its own at the end; prose
-and examples are left alone.
+What is found is a call as a whole and nothing beside it, or one that Harmony's recipient leads in behind other text.
+JSON behind text is none: it may be quoted from a file that a stranger wrote. Examples are left alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,25 @@ from miyabi_cli.messages import Function, ToolCall
 Found = list[tuple[str, str]]  # name and arguments of each call
 
 # The beginning of a line that may begin a call, and of a text that may be one.
-OPENER = re.compile(
-    r"^[ \t]{0,8}(?:\{|\[|```|<\||<tool_call>|(?:(?:assistant|commentary|analysis)[ \t]{0,4}){0,4}to ?=)", re.MULTILINE
-)
-FIRST_OPENER = re.compile(rf"{OPENER.pattern}|[ \t]{{0,8}}[A-Za-z_][\w.]{{0,120}}[ \t]{{0,4}}[({{]")
-OPENER_LENGTH = 160  # characters of a line after which it is certain whether it opens a call
+DEEPEST_INDENT = 9  # blanks before a line that opens no call any more
+_LEADS = r"(?:(?:assistant|commentary|analysis)[ \t]{0,4}){0,4}"
+OPENER = re.compile(rf"^[ \t]{{0,8}}(?:\{{|\[|```|<\||<tool_call>|{_LEADS}to ?=)", re.MULTILINE)
+_CALLEE = r"[A-Za-z_][\w.]{0,120}[ \t]{0,4}"
+FIRST_OPENER = re.compile(rf"{OPENER.pattern}|[ \t]{{0,8}}{_CALLEE}(?:\(\s{{0,4}})?\{{", re.MULTILINE)
+
+
+def _begun(word: str) -> str:
+    """Return a pattern for the beginnings of a word, "" and the word among them."""
+    pattern = ""
+    for letter in reversed(word):
+        pattern = f"(?:{re.escape(letter)}{pattern})?"
+    return pattern
+
+
+# What may go on to be such a beginning.
+_LEAD_BEGUN = "|".join(map(_begun, ("assistant", "commentary", "analysis", "to ")))
+MAY_OPEN = re.compile(rf"[ \t]{{0,8}}(?:`{{0,2}}|{_begun('<tool_call>')}|{_LEADS}(?:{_LEAD_BEGUN}))")
+MAY_OPEN_FIRST = re.compile(rf"{MAY_OPEN.pattern}|[ \t]{{0,8}}{_CALLEE}(?:\(\s{{0,4}})?")
 _EXAMPLE = re.compile(
     r"\b(examples?|e\.g\.|for instance|such as|would|could|like this|format|syntax|is (?:how|what|called)"
     r"|looks (?:like|as follows))\b",
@@ -50,15 +64,18 @@ def salvage(text: str, thought: str, functions: Sequence[Function], *, prefix: s
     offered = Offered(functions)
     found = find_calls(text, offered, leaked=True)
     if found is None and not text.strip():
-        found = find_calls(thought, offered, leaked=True)
+        found = find_calls(thought, offered, leaked=True, in_thought=True)
     calls = found[1] if found else []
     return tuple(ToolCall(f"{prefix}_{index}", name, arguments) for index, (name, arguments) in enumerate(calls))
 
 
-def find_calls(text: str, offered: Offered, start: int = 0, *, leaked: bool = False) -> tuple[int, Found] | None:
+def find_calls(
+    text: str, offered: Offered, start: int = 0, *, leaked: bool = False, in_thought: bool = False
+) -> tuple[int, Found] | None:
     """Return the calls that a text ends in and where they begin, None where there are none.
 
     They begin at `start` or later, at the start of a line; `leaked`: also behind the words of a header in a line.
+    `in_thought`: behind text, JSON alone is a call as well. In an answer it may be what a file says.
     """
     if not offered.functions:
         return None
@@ -66,20 +83,27 @@ def find_calls(text: str, offered: Offered, start: int = 0, *, leaked: bool = Fa
         before = text[:place].rstrip()
         if before and _EXAMPLE.search(before[-200:].rpartition("\n")[2]):
             continue
-        if calls := _read(text[place:].strip(), offered, whole=not before):
+        if not (before and not in_thought and _is_unmarked(text, place)) and (
+            calls := _read(text[place:].strip(), offered, whole=not before)
+        ):
             return place, calls
     return None
 
 
 def _places(text: str, start: int, leaked: bool) -> list[int]:
     """Return where calls may begin: the first and the last lines that look so, which bounds the work."""
-    first: list[int] = [start] if start == 0 else []
+    first: list[int] = [start] if not text[:start].strip() else []
     last: list[int] = []
     for line in OPENER.finditer(text, start):
         (first if len(first) < _MOST_PLACES else last).append(line.start())
         del last[:-_MOST_PLACES]
     markup = [match.start() for match in _LEAKED.finditer(text)] if leaked else []
     return sorted({*first, *last, *markup[:_MOST_PLACES], *markup[-_MOST_PLACES:]})
+
+
+def _is_unmarked(text: str, place: int) -> bool:
+    """Say whether what begins there is JSON or a tag, without a mark or a recipient of Harmony."""
+    return text[place : place + DEEPEST_INDENT + 2].lstrip().startswith(("{", "[", "```", "<t"))
 
 
 def _read(text: str, offered: Offered, whole: bool) -> Found:

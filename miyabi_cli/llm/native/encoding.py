@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from miyabi_cli.fences import fenced
 from miyabi_cli.llm.chat.encoding import encode_json, size_with_key
 from miyabi_cli.llm.objects.mending import objects_in
 from miyabi_cli.llm.pieces import PieceCache
+from miyabi_cli.llm.schema_prompt import with_schema
 from miyabi_cli.messages import ChatRequest, Function, Message
 
 KeepAlive = float | str
@@ -40,7 +42,8 @@ def encode_chat(model: str, request: ChatRequest, settings: Mapping[str, Any], *
         head["tools"] = [_function(function) for function in request.functions]
     elif request.schema:
         head["format"] = dict(request.schema)
-    messages = _named(_with_schema(request))
+    # Told too: the server holds only what follows the thought to it.
+    messages = _named(with_schema(request.messages, request.schema) if request.schema else request.messages)
     history = b",".join(_encode_message(message, plain_names) for message in messages)
     return encode_json(head)[:-1] + b',"messages":[' + history + b"]}"
 
@@ -58,18 +61,6 @@ def keep_alive_value(keep_alive: KeepAlive) -> float | str:
     return int(keep_alive) if float(keep_alive).is_integer() else keep_alive
 
 
-def _with_schema(request: ChatRequest) -> Sequence[Message]:
-    """Return the messages with the schema told in the last: the server holds only what follows the thought to it."""
-    if not request.schema or not request.messages:
-        return request.messages
-    schema = json.dumps(dict(request.schema), ensure_ascii=False, separators=(",", ":"))
-    last = request.messages[-1]
-    if "".join(schema.split()) in "".join(last.content.split()) or last.role != "user":
-        return request.messages
-    told = f"{last.content}\n\nReply with one JSON object of this schema, and nothing else:\n{schema}"
-    return [*request.messages[:-1], replace(last, content=told)]
-
-
 def _named(messages: Sequence[Message]) -> list[Message]:
     """Return the messages with the tool's name on each result; a result without its call is told as the user's word."""
     names: dict[str, str] = {}
@@ -81,7 +72,7 @@ def _named(messages: Sequence[Message]) -> list[Message]:
             if message.tool_call_id in names:
                 message = replace(message, tool_name=name) if name != message.tool_name else message
             else:
-                message = Message("user", f"Result of {name or 'a tool'}:\n{message.content}")
+                message = Message("user", f"Result of {name or 'a tool'}:\n{fenced(message.content)}")
         named.append(message)
     return named
 

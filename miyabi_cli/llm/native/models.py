@@ -9,6 +9,7 @@ from typing import Any
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderRefused, SettingsError
 from miyabi_cli.llm.chat.encoding import encode_json
+from miyabi_cli.llm.failures import one_line
 from miyabi_cli.llm.native.ndjson import read_objects
 from miyabi_cli.llm.native.reading import explained, stream_error
 from miyabi_cli.llm.retry import Retries
@@ -126,7 +127,7 @@ async def _pull_once(server: Server, name: str, pull: _Pull) -> None:
 
 
 def _pull_error(said: str, name: str) -> ProviderError:
-    message = f"ollama can't pull {name}: {' '.join(said.split())[:300]}"
+    message = f"ollama can't pull {name}: {one_line(said)}"
     if _FINAL.search(said):
         return ProviderRefused(message, hint="the names are listed on ollama.com/library")
     return BrokenReply(message, hint="run it again: what is there is kept")

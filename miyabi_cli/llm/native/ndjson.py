@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 
 from miyabi_cli.errors import BrokenReply
-from miyabi_cli.llm.sse import Lines
+from miyabi_cli.llm.bodies import read_blocks
+from miyabi_cli.llm.sse import LONGEST_SILENCE, Lines
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
@@ -27,10 +29,15 @@ async def read_objects(response: httpx.Response, provider: str) -> AsyncIterator
 
 async def _lines(response: httpx.Response, provider: str) -> AsyncIterator[bytes]:
     lines = Lines()
+    last = time.monotonic()
     try:
-        async for block in response.aiter_bytes():
+        async for block in read_blocks(response, provider):
             for line in lines.feed(block):
-                yield line
+                if line.strip():
+                    yield line
+                    last = time.monotonic()
+            if time.monotonic() - last > LONGEST_SILENCE:
+                raise ValueError(f"{LONGEST_SILENCE:.0f} s without an object")
     except ValueError as error:
         raise BrokenReply(f"{provider} sent a broken stream: {error}") from None
     for line in lines.end():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from miyabi_cli.errors import (
@@ -16,7 +16,7 @@ from miyabi_cli.errors import (
     RequestTooLarge,
     ToolsRefused,
 )
-from miyabi_cli.llm.chat.collecting import MAX_CALLS, MAX_CHARACTERS
+from miyabi_cli.llm.chat.collecting import MAX_CALLS, MAX_CHARACTERS, read_count
 from miyabi_cli.llm.chat.healing import heal
 from miyabi_cli.llm.failures import TOO_LARGE, error_object, server_message
 from miyabi_cli.llm.harmony.offered import Offered, clean_name
@@ -32,7 +32,8 @@ _MEMORY = re.compile(r"requires more (system )?memory|unable to load model", re.
 class OllamaCollector:
     """Takes the objects of one reply of `/api/chat` or `/api/generate`.
 
-    `functions` are those that were offered; `cost_usd` what a reply costs (None: not known).
+    `functions` are those that were offered; `cost_usd` what a reply costs (None: not known). `load_seconds`: how long
+    the model took to be there; a hundredth of a second or so where it was loaded already.
     """
 
     model: str
@@ -41,10 +42,14 @@ class OllamaCollector:
     text: list[str] = field(default_factory=list)
     thought: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
-    usage: Usage = field(default_factory=lambda: Usage(requests=1, cost_usd=None))
+    usage: Usage = field(default_factory=lambda: Usage(requests=1))
     done: bool = False
     finish_reason: str = ""
     characters: int = 0
+    load_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.usage = replace(self.usage, cost_usd=self.cost_usd)
 
     def add(self, chunk: Mapping[str, Any]) -> Delta | None:
         """Take one object; return what is to be seen of it. Raises ProviderError for an error in the stream."""
@@ -70,6 +75,7 @@ class OllamaCollector:
         if chunk.get("remote_host") or chunk.get("remote_model"):
             self.cost_usd = None  # the model was another's after all
         self._count(chunk)
+        self.load_seconds = read_count(chunk.get("load_duration")) / 1e9 or self.load_seconds
         if chunk.get("done") is True:
             self.done = True
             self.finish_reason = _text(chunk.get("done_reason")) or "stop"
@@ -78,9 +84,9 @@ class OllamaCollector:
     def _count(self, chunk: Mapping[str, Any]) -> None:
         self.usage = Usage(
             requests=1,
-            input_tokens=_number(chunk.get("prompt_eval_count")) or self.usage.input_tokens,
-            cached_tokens=_number(chunk.get("prompt_eval_cached_count")) or self.usage.cached_tokens,
-            output_tokens=_number(chunk.get("eval_count")) or self.usage.output_tokens,
+            input_tokens=read_count(chunk.get("prompt_eval_count")) or self.usage.input_tokens,
+            cached_tokens=read_count(chunk.get("prompt_eval_cached_count")) or self.usage.cached_tokens,
+            output_tokens=read_count(chunk.get("eval_count")) or self.usage.output_tokens,
             cost_usd=self.cost_usd,
         )
 
@@ -194,11 +200,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
     return value
-
-
-def _number(value: Any) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 53:
-        raise ValueError("not a count")
-    return int(value)

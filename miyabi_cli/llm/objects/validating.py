@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -131,6 +132,24 @@ def compile_any(schema: Any) -> ArgumentsSchema:
     except fastjsonschema.JsonSchemaException:
         pass  # an empty object is not valid: the usual case
     return ArgumentsSchema(plain, judge, explain)
+
+
+def obeys(text: str, schema: Mapping[str, Any]) -> bool:
+    """Say whether a text is JSON that is valid against a schema; one that can't be checked asks for JSON alone."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    try:
+        return _compiled(json.dumps(dict(schema))).is_valid(value)
+    except (ValueError, TypeError, RecursionError):
+        return True
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(schema: str) -> ArgumentsSchema:
+    """Compile a schema once for all replies that are held to it."""
+    return compile_any(json.loads(schema))
 
 
 def _plain(schema: Any, *, top: bool = False) -> Any:
