@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from miyabi_cli.report.display import safe_text
+from miyabi_cli.report.display import plain_text, safe_text
 
 if TYPE_CHECKING:
     from miyabi_cli.codegen.dry_run import Preview
@@ -25,11 +25,11 @@ def write_preview(preview: Preview, form: str, streams: Streams) -> None:
 def _lines(preview: Preview) -> list[str]:
     cost = "no cap" if preview.cost_bound_usd is None else f"{preview.cost_bound_usd:g} USD at the most"
     lines = [
-        f"model    {preview.model} ({preview.provider})",
+        plain_text(f"{preview.model} ({preview.provider})", "model    "),
         f"base     {preview.base}",
-        *(f"check    {name}: {now} now ({command})" for name, command, now in preview.checks),
+        *(plain_text(f"{name}: {now} now ({command})", "check    ") for name, command, now in preview.checks),
         f"prompt   {preview.request_bytes:,} bytes, about {preview.prompt_tokens:,} tokens; {cost}",
-        *(f"warning  {warning}" for warning in preview.warnings),
+        *(plain_text(warning, "warning  ") for warning in preview.warnings),
     ]
     for message in preview.messages:
         lines += ["", f"── {message.role}", message.content]

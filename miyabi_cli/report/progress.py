@@ -18,12 +18,13 @@ from miyabi_cli.events import (
     ProgressMade,
     ReplyReceived,
     ReplyStreaming,
+    RunResumed,
     RunStarted,
     ToolEnded,
     ToolStarted,
     WarningRaised,
 )
-from miyabi_cli.report.display import counted, plain_text, safe_text
+from miyabi_cli.report.display import counted, indented, plain_text, safe_text
 from miyabi_cli.report.streams import Streams
 
 if TYPE_CHECKING:
@@ -85,12 +86,13 @@ class Progress:
 
         return Text(f"{self._doing} · {time.monotonic() - self._started:.0f} s", no_wrap=True, overflow="ellipsis")
 
-    def _run_started(self, event: RunStarted) -> None:
+    def _run_started(self, event: RunStarted | RunResumed) -> None:
         effort = f", effort {event.effort}" if event.effort else ""
-        self._line(f"miyabi {event.version}: {event.model} ({event.provider}{effort}), sandbox {event.sandbox}", "bold")
+        model = plain_text(f"{event.model} ({event.provider}{effort})")
+        self._line(f"miyabi {event.version}: {model}, sandbox {event.sandbox}", "bold")
 
     def _warning(self, event: WarningRaised) -> None:
-        self._line(f"warning: {event.path + ': ' if event.path else ''}{event.message}", "yellow")
+        self._line(plain_text(f"warning: {event.path + ': ' if event.path else ''}{event.message}"), "yellow")
 
     def _check_started(self, event: CheckStarted) -> None:
         self._now(f"{STAGES[event.stage]}: {event.name}")
@@ -101,7 +103,7 @@ class Progress:
         stage = STAGES[event.stage]
         self._line(f"{stage}: {plain_text(event.name)} {event.status} ({event.seconds:.1f} s{cached})", style)
         if self._streams.verbose and event.status == "fail":
-            self._line(event.output.rstrip(), "dim")
+            self._line(indented(event.output.rstrip()), "dim")
 
     def _attempt_started(self, event: AttemptStarted) -> None:
         self._line(f"attempt {event.attempt}", "bold")
@@ -111,9 +113,9 @@ class Progress:
         self._streamed = 0
         reply = event.reply
         if self._streams.verbose and reply.thought.strip():
-            self._line(reply.thought.strip(), "dim italic")
+            self._line(indented(reply.thought.strip()), "dim italic")
         if reply.text.strip() and (self._streams.verbose or reply.tool_calls):
-            self._line(reply.text.strip())
+            self._line(indented(reply.text.strip()))
 
     def _tool_started(self, event: ToolStarted) -> None:
         shown = plain_text(_brief(event.call.arguments))
@@ -123,11 +125,10 @@ class Progress:
     def _tool_ended(self, event: ToolEnded) -> None:
         mark = "failed: " if event.failed else ""
         first = plain_text(event.output.partition("\n")[0])[:SHOWN_ARGUMENTS] if event.failed else ""
-        self._line(
-            f"  {event.name} {self._calls.pop(event.call_id, '')} ({event.seconds:.1f} s) {mark}{first}".rstrip()
-        )
+        name, about = plain_text(event.name)[:SHOWN_ARGUMENTS], self._calls.pop(event.call_id, "")
+        self._line(f"  {name} {about} ({event.seconds:.1f} s) {mark}{first}".rstrip())
         if self._streams.verbose:
-            self._line(event.output.rstrip(), "dim")
+            self._line(indented(event.output.rstrip()), "dim")
         self._now("waiting for the model")
 
     def _message(self, event: MessageAdded) -> None:
@@ -143,7 +144,7 @@ class Progress:
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
         tokens = event.usage.input_tokens + event.usage.output_tokens
-        reason = f" ({event.reason})" if event.reason else ""
+        reason = f" ({plain_text(event.reason)})" if event.reason else ""
         self._line(
             f"attempt {event.attempt}: {event.status}{reason}, {counted(event.steps, 'step')}, {tokens:,} tokens, "
             f"{event.seconds:.1f} s"
@@ -152,6 +153,7 @@ class Progress:
 
 SHOWN: dict[type[Any], Callable[[Progress, Any], None]] = {
     RunStarted: Progress._run_started,
+    RunResumed: Progress._run_started,
     WarningRaised: Progress._warning,
     CheckStarted: Progress._check_started,
     CheckEnded: Progress._check_ended,

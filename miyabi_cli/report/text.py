@@ -35,13 +35,16 @@ def write_result(result: Mapping[str, Any], streams: Streams, stream: TextIO, *,
     if files:
         line(f"  files: {_names(files)}, +{result['lines_added']} -{result['lines_removed']}")
     for warning in result["warnings"]:
-        line(f"  warning: {warning['path'] + ': ' if warning['path'] else ''}{warning['message']}", "yellow")
-    line(f"  {_spent(result)}", "dim")
+        line(
+            plain_text(f"{warning['path'] + ': ' if warning['path'] else ''}{warning['message']}", "  warning: "),
+            "yellow",
+        )
+    line(plain_text(_spent(result), "  "), "dim")
     if result["branch"]:
         base, branch = result["base"][:12], result["branch"]
-        line(f"  branch {branch}, commit {result['commit'][:12]}: git diff {base} {branch}")
+        line(f"  branch {plain_text(branch)}, commit {result['commit'][:12]}: git diff {base} {plain_text(branch)}")
     if result["worktree"]:
-        line(f"  worktree kept: {result['worktree']}")
+        line(plain_text(result["worktree"], "  worktree kept: "))
     line(f"  run {result['run_id']}: miyabi runs show {result['run_id']}", "dim")
     stream.flush()
 

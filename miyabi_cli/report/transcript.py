@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from miyabi_cli.report.display import plain_text, safe_text
+from miyabi_cli.report.display import indented, plain_text, safe_text
 from miyabi_cli.report.streams import Streams
 
 OUTPUT_LIMIT = 2_000
@@ -27,53 +27,59 @@ def _lines(event: Mapping[str, Any]) -> Lines:
     return shown(event) if shown else ()
 
 
+def _resumed(event: Mapping[str, Any]) -> Lines:
+    yield f"══ the run was stopped, and goes on with {event['model']} ({event['provider']})", "bold"
+
+
 def _opened(event: Mapping[str, Any]) -> Lines:
     for message in event["messages"]:
-        yield f"── {message['role']}", "bold"
-        yield _cut(message["content"]), None
+        yield f"── {plain_text(message['role'])}", "bold"
+        yield indented(_cut(message["content"])), None
 
 
 def _compacted(event: Mapping[str, Any]) -> Lines:
     before, after = event["messages_before"], len(event["messages"])
     yield f"── the conversation was shortened: {before} messages to {after}", "bold"
     _task, digest, *_ = (message["content"] for message in event["messages"] if message["role"] == "user")
-    yield digest, None
+    yield indented(digest), None
 
 
 def _reply(event: Mapping[str, Any]) -> Lines:
     reply = event["reply"]
     yield f"── the model, step {event['step']}", "bold cyan"
     if reply["thought"].strip():
-        yield reply["thought"].strip(), "dim italic"
+        yield indented(reply["thought"].strip()), "dim italic"
     if reply["text"].strip():
-        yield reply["text"].strip(), None
+        yield indented(reply["text"].strip()), None
     for call in reply["tool_calls"]:
-        yield f"→ {call['name']} {plain_text(call['arguments'])}", "cyan"
+        yield plain_text(f"{call['name']} {call['arguments']}", "→ "), "cyan"
 
 
 def _tool_ended(event: Mapping[str, Any]) -> Lines:
-    yield f"── {event['name']}{' failed' if event['failed'] else ''} ({event['seconds']:.1f} s)", "bold"
-    yield _cut(event["output"].rstrip()), "dim"
+    yield plain_text(f"{event['name']}{' failed' if event['failed'] else ''} ({event['seconds']:.1f} s)", "── "), "bold"
+    yield indented(_cut(event["output"].rstrip())), "dim"
 
 
 def _message_added(event: Mapping[str, Any]) -> Lines:
     yield "── miyabi", "bold"
-    yield _cut(event["message"]["content"]), None
+    yield indented(_cut(event["message"]["content"])), None
 
 
 def _check_ended(event: Mapping[str, Any]) -> Lines:
-    yield f"── check {event['name']} {event['stage']}: {event['status']} ({event['seconds']:.1f} s)", "bold"
+    ended = f"{event['name']} {event['stage']}: {event['status']} ({event['seconds']:.1f} s)"
+    yield plain_text(ended, "── check "), "bold"
 
 
 def _attempt(event: Mapping[str, Any]) -> Lines:
-    yield f"══ attempt {event['attempt']} {event.get('status', '')}".rstrip(), "bold"
+    yield plain_text(f"{event['attempt']} {event.get('status', '')}", "══ attempt "), "bold"
 
 
 def _warning(event: Mapping[str, Any]) -> Lines:
-    yield f"warning: {event['path'] + ': ' if event['path'] else ''}{event['message']}", "yellow"
+    yield plain_text(f"warning: {event['path'] + ': ' if event['path'] else ''}{event['message']}"), "yellow"
 
 
 SHOWN: dict[str, Callable[[Mapping[str, Any]], Lines]] = {
+    "run_resumed": _resumed,
     "conversation_opened": _opened,
     "conversation_compacted": _compacted,
     "reply": _reply,

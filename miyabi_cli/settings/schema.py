@@ -159,7 +159,7 @@ class WorktreeSettings(_Section):
 
 
 class SandboxSettings(_Section):
-    mode: Literal["auto", "off"] = Field(default="auto", description="`auto`: bubblewrap or a refusal; `off`: none.")
+    mode: Literal["auto", "off"] = Field(default="auto", description="`auto`: bubblewrap, else Landlock; `off`: none.")
     network: bool = Field(default=False, description="Let commands use the network.")
     read: tuple[FilePath, ...] = Field(default=(), description="Further paths that commands may read.")
     write: tuple[FilePath, ...] = Field(default=(), description="Further paths that commands may write.")
