@@ -100,6 +100,7 @@ async def work(url: str, repository: Path, count: int, steps: int, sandbox: str)
     from miyabi_cli.codegen.request import CodegenRequest, Delivery
     from miyabi_cli.codegen.run import run_codegen
     from miyabi_cli.commands import flags
+    from miyabi_cli.commands.begun import Begun
     from miyabi_cli.commands.codegen import open_means
     from miyabi_cli.events import Event
     from miyabi_cli.report.progress import Progress
@@ -109,7 +110,7 @@ async def work(url: str, repository: Path, count: int, steps: int, sandbox: str)
     request = CodegenRequest("Change it.", checks_wanted=False, folder=repository, delivery=Delivery("patch"))
     chosen = flags.nested({**flags.provider_flags("openai", "gpt-oss-20b", url), "sandbox.mode": sandbox})
     streams = open_streams(None, color="never", quiet=True, verbose=False)
-    async with open_means(request, chosen, None, Progress(streams)) as means:
+    async with open_means(request, chosen, None, Progress(streams), Begun()) as means:
 
         async def agent() -> int:
             run_id = new_run_id()

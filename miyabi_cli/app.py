@@ -20,6 +20,7 @@ from miyabi_cli.commands.begun import Begun
 from miyabi_cli.errors import MiyabiError
 from miyabi_cli.events import timestamp
 from miyabi_cli.exits import ExitCode, exit_code_of
+from miyabi_cli.redaction import redactor_of, secrets_in_environment
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit code. Every error ends here, as one `error:` and one `hint:` line."""
     if not arguments:
         arguments = ["--help"]
-    begun = Begun(_format(arguments))
+    begun = Begun(_format(arguments), redactor=redactor_of(secrets_in_environment(os.environ)))
     try:
         code = app(list(arguments), standalone_mode=False, prog_name="miyabi", obj=begun)
         _flush()
@@ -88,8 +89,8 @@ def _report_unforeseen(error: Exception, begun: Begun) -> int:
     if isinstance(error, FileNotFoundError) and not _is_somewhere():
         message, hint = "the current folder is not there any more", "change to another folder"
         return _report("machine", message, hint, ExitCode.MACHINE, begun)
-    where = _keep_traceback(error)
-    message = f"a bug in miyabi: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    where = _keep_traceback(error, begun)
+    message = f"a bug in miyabi: {type(error).__name__}: {' '.join(begun.redactor.redact(str(error)).split())[:200]}"
     return _report("bug", message, where, ExitCode.BUG, begun)
 
 
@@ -119,7 +120,8 @@ def _flush() -> None:
 def _report(kind: str, message: str, hint: str | None, code: ExitCode, begun: Begun) -> int:
     from miyabi_cli.report.display import plain_text
 
-    message, hint = plain_text(message), plain_text(hint) if hint else None
+    redact = begun.redactor.redact
+    message, hint = plain_text(redact(message)), plain_text(redact(hint)) if hint else None
     with contextlib.suppress(OSError):
         print(f"error: {message}", file=sys.stderr)
         if hint:
@@ -153,12 +155,14 @@ def _usage_hint(error: typer.exceptions.TyperException) -> str:
     return f"{context.command_path if context else 'miyabi'} --help shows what there is"
 
 
-def _keep_traceback(error: Exception) -> str:
+def _keep_traceback(error: Exception, begun: Begun) -> str:
     import tempfile
     import traceback
 
+    from miyabi_cli.report.display import safe_text
+
     frames: TracebackType | None = error.__traceback__
-    text = "".join(traceback.format_exception(type(error), error, frames))
+    text = begun.redactor.redact("".join(traceback.format_exception(type(error), error, frames)))
     try:
         from miyabi_cli.places import data_dir
 
@@ -169,6 +173,6 @@ def _keep_traceback(error: Exception) -> str:
         with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="crash-", dir=folder, delete=False) as file:
             file.write(text)
     except OSError:
-        print(text, file=sys.stderr)
+        print(safe_text(text), file=sys.stderr)
         return "the traceback is above"
     return f"the traceback is in {file.name}"

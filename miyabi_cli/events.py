@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from miyabi_cli.messages import Delta, Function, Message, Reply, ToolCall, Usage
 
@@ -19,6 +20,19 @@ class RunStarted:
     task: str
     repository: str
     base: str
+    provider: str
+    model: str
+    effort: str | None
+    sandbox: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """A run that was stopped goes on in another process; what is not said here is as it was."""
+
+    type = "run_resumed"
+    version: str
     provider: str
     model: str
     effort: str | None
@@ -102,11 +116,12 @@ class ConversationCompacted:
 
 @dataclass(frozen=True, slots=True)
 class MessageAdded:
-    """A word of miyabi's own to the model: a nudge, a failing check."""
+    """A word of miyabi's own to the model: a nudge, a failing check. What is `lasting` outlives a shortening."""
 
     type = "message_added"
     attempt: int
     message: Message
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +164,13 @@ class ToolEnded:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
+    """The `status` is the result's, or "interrupted" where an error, a signal or a better attempt has ended it."""
+
     type = "attempt_ended"
     attempt: int
     status: str
     reason: str
+    summary: str
     steps: int
     lines_added: int
     lines_removed: int
@@ -170,6 +188,7 @@ class RunEnded:
 
 Event = (
     RunStarted
+    | RunResumed
     | WarningRaised
     | ProgressMade
     | CheckStarted
@@ -198,3 +217,30 @@ def timestamp() -> str:
 def event_data(event: Event, *, run_id: str) -> dict[str, Any]:
     """Return the event as the object of one JSON line: type, time, run id, then its fields."""
     return {"type": event.type, "time": timestamp(), "run_id": run_id, **dataclasses.asdict(event)}
+
+
+def event_of(data: Mapping[str, Any]) -> Event | None:
+    """Return the event that `event_data` has made data of; None for a type that this version does not know.
+
+    A field that the data lacks has its default. Raises ValueError for data that is no event's.
+    """
+    kind = KINDS.get(str(data.get("type")))
+    try:
+        return _record(kind, data) if kind else None
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"not an event of the type {data['type']}: {error}") from None
+
+
+KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(Event)}
+
+
+def _record(kind: Any, data: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    given = [field.name for field in dataclasses.fields(kind) if field.name in data]
+    return kind(**{name: _value(hints[name], data[name]) for name in given})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _record(hint, value)
+    return tuple(_value(get_args(hint)[0], item) for item in value) if get_origin(hint) is tuple else value

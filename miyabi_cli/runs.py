@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedWriter
@@ -16,12 +16,14 @@ from typing import Any
 
 from miyabi_cli.errors import MachineError, MiyabiError, UsageError
 from miyabi_cli.events import TRANSIENT, Event, RunEnded, ToolStarted, event_data
+from miyabi_cli.locks import HeldLock, take_lock
 from miyabi_cli.places import data_dir, write_whole
 
 EVENTS = "events.jsonl"
 RESULT = "result.json"
 PATCH = "patch.diff"
 ERROR = "error.json"
+LOCK = "lock"
 SYNCED = (ToolStarted, RunEnded)
 
 
@@ -31,15 +33,28 @@ def new_run_id(now: datetime | None = None) -> str:
 
 
 class RunLog:
-    """Writes one run's directory. Raises MachineError where the disk does not take it."""
+    """Writes one run's directory, and holds its lock until `close`. Raises MachineError where the disk refuses.
 
-    def __init__(self, run_id: str) -> None:
+    With `resume` it goes on with that of a run that was stopped. Raises UsageError where that has ended meanwhile.
+    """
+
+    def __init__(self, run_id: str, redact: Callable[[str], str] = str, *, resume: bool = False) -> None:
         self.run_id = run_id
+        self._redact = redact
         self.directory = data_dir("runs", run_id)
+        self._lock = _claim(self.directory)
         try:
+            if resume:
+                _refuse_finished(_load(self.directory))
+                _drop_torn_line(self.directory / EVENTS)
+                (self.directory / ERROR).unlink(missing_ok=True)
             self._file: BufferedWriter = (self.directory / EVENTS).open("ab")
         except OSError as error:
+            self._lock.release()
             raise self._refused(error) from None
+        except UsageError:
+            self._lock.release()
+            raise
 
     def write(self, event: Event) -> dict[str, Any]:
         """Append an event, and return it as data. A tool's start is on the disk before this returns."""
@@ -69,18 +84,19 @@ class RunLog:
             return
         message = error.message if isinstance(error, MiyabiError) else str(error) or "interrupted"
         with contextlib.suppress(MachineError):
-            self.keep(ERROR, json.dumps({"message": message}).encode())
+            self.keep(ERROR, json.dumps({"message": self._redact(message)}).encode())
 
     def close(self) -> None:
         """End the log; it may be read at any time before."""
         with contextlib.suppress(OSError):  # what a full disk did not take has been told by `write`
             self._file.close()
+        self._lock.release()
 
 
 @contextlib.contextmanager
-def open_log(run_id: str) -> Iterator[RunLog]:
-    """Open a run's log until the block ends; an error that ends the block is noted in it."""
-    log = RunLog(run_id)
+def open_log(run_id: str, redact: Callable[[str], str] = str, *, resume: bool = False) -> Iterator[RunLog]:
+    """Open a run's log until the block ends; an error that ends the block is noted in it, without secrets."""
+    log = RunLog(run_id, redact, resume=resume)
     try:
         yield log
     except BaseException as error:
@@ -127,14 +143,33 @@ def find_run(name: str) -> Run:
     return _load(found[0])
 
 
-def read_log(directory: Path) -> Iterator[dict[str, Any]]:
-    """Yield a run's events. A torn line, as a killed run leaves at the end, is passed over."""
+def find_stopped(name: str) -> Run:
+    """Return a run that can go on, by a name as `find_run` takes it.
+
+    Raises UsageError for one that has ended or has no beginning, MachineError for one that another process is at.
+    """
+    run = find_run(name)
+    _claim(run.directory).release()
+    _refuse_finished(run)
+    if not run.repository:
+        raise UsageError(f"run {run.run_id} has no beginning to go on from", hint="begin the task anew")
+    return run
+
+
+def read_log(directory: Path, *, strict: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield a run's events. A torn line, as a killed run leaves at the end, is passed over.
+
+    Where it is `strict`, MachineError is raised for it.
+    """
     try:
         with (directory / EVENTS).open("rb") as file:
             for line in file:
                 try:
                     data = json.loads(line)
                 except ValueError:
+                    if strict:
+                        hint = "begin the task anew"
+                        raise MachineError(f"the log of run {directory.name} is damaged", hint=hint) from None
                     continue
                 if isinstance(data, dict):
                     yield data
@@ -148,6 +183,26 @@ def remove_run(run: Run) -> None:
         shutil.rmtree(run.directory)
     except OSError as error:
         raise MachineError(f"can't remove {error.filename or run.directory}: {error.strerror}") from None
+
+
+def _claim(directory: Path) -> HeldLock:
+    lock = take_lock(directory / LOCK)
+    if lock is None:
+        raise MachineError(f"run {directory.name} is at work in another process", hint="wait until it has ended")
+    return lock
+
+
+def _refuse_finished(run: Run) -> None:
+    if run.result is not None:
+        message = f"run {run.run_id} has come to its end: {run.status}"
+        raise UsageError(message, hint=f"miyabi runs show {run.run_id} shows its result")
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off what comes after the last whole line. It did not happen: an event that counts was whole on the disk."""
+    with path.open("r+b") as file:
+        whole = sum(len(line) for line in file if line.endswith(b"\n"))
+        file.truncate(whole)
 
 
 def _load(directory: Path) -> Run:

@@ -19,6 +19,7 @@ from miyabi_cli.agent.compaction import LEAST_ROOM, SHORTENED, Digest, call_line
 from miyabi_cli.agent.conversation import Conversation, Question
 from miyabi_cli.errors import ProviderError, RequestTooLarge
 from miyabi_cli.events import ConversationCompacted, Event
+from miyabi_cli.fences import fenced
 from miyabi_cli.llm.counting import bound_of_messages, upper_bound
 from miyabi_cli.llm.profiles import Profile
 from miyabi_cli.llm.provider import Provider
@@ -48,7 +49,7 @@ def test_head_patch_calls_feedback_and_the_last_results_stay() -> None:
     note = short[2].content
     assert note.startswith(SHORTENED)
     assert "- exec ls: ok\n- exec pytest: failed" in note
-    assert "```diff\n+    return a + b\n```" in note
+    assert fenced("+    return a + b") in note
     assert "test_add fails" in note
     assert short[-2:] == tuple(step(49, f"49: {'x' * 500}"))
     assert len(short) > 5

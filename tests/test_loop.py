@@ -18,6 +18,9 @@ from miyabi_cli.agent.loop import Agent
 from miyabi_cli.agent.repetition import RepetitionWatch
 from miyabi_cli.errors import BrokenReply, ProviderError
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
+from miyabi_cli.fences import fenced
+from miyabi_cli.llm.harmony.rendering import Head, render
+from miyabi_cli.llm.harmony.tokens import decode
 from miyabi_cli.llm.profiles import Capabilities, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.replay import Replay, open_replay, read_lines, replies_of
@@ -92,11 +95,25 @@ def test_the_history_is_only_appended_to(play: Play) -> None:
     assert agent.answer == "Done."
 
 
-def test_a_call_that_was_cut_off_never_runs(play: Play) -> None:
-    agent, _, ran = play({**action("look", at="a"), "finish_reason": "length"}, {"text": "Done."})
+@pytest.mark.parametrize("finish", ["length", "model_length", "abort", "error", "content_filter", "MAX_TOKENS"])
+def test_a_call_that_was_cut_off_never_runs(play: Play, finish: str) -> None:
+    agent, _, ran = play({**action("look", at="a"), "finish_reason": finish}, {"text": "Done."})
     assert ran == []
     assert "cut off" in agent.messages[-2].content
     assert agent.messages[-3].tool_calls == ()
+
+
+@pytest.mark.parametrize("thought", ["", "Second."])
+def test_an_answer_that_was_cut_off_leaves_the_prompt_before_it_as_it_was(play: Play, thought: str) -> None:
+    """Harmony drops the thought before an answer, and with it the server's cache; half an answer is none."""
+    half = {"thought": thought, "text": "Half an answ", "finish_reason": "length"}
+    agent, _, _ = play({"thought": "PLAN", **action("look", at="a")}, half, {"text": "Done."})
+    cut, complaint = agent.messages[4:6]
+    assert (cut.content, complaint.role) == ("", "user")
+    assert cut.thought.split() == [*thought.split(), "Half", "an", "answ"]
+    before, after = (render(agent.messages[:end], Head()) for end in (4, 6))
+    assert "PLAN" in decode(after.ids)
+    assert after.json.startswith(before.json.removesuffix(b",200006,173781]"))
 
 
 def test_a_thought_without_end_is_told_and_the_effort_lowered_for_good(play: Play) -> None:
@@ -207,7 +224,7 @@ def test_a_model_without_tools_acts_by_objects(play: Play) -> None:
     agent, _, ran = play(look, {"text": "I will look."}, finish, actions=actions)
     assert ran == [("look", '{"at": "b"}')]
     assert (agent.ending, agent.answer) == ("answered", "All done.")
-    assert agent.messages[3] == Message("user", 'Result of look:\nlook says {"at": "b"}')
+    assert agent.messages[3] == Message("user", "Result of look:\n" + fenced('look says {"at": "b"}'))
     assert "could not be read: there is no JSON object" in agent.messages[5].content
 
 

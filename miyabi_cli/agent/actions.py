@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from miyabi_cli.fences import fenced
 from miyabi_cli.llm.calling import find_object
 from miyabi_cli.llm.profiles import Capabilities
 from miyabi_cli.messages import Function, Message, Reply, ToolCall
@@ -82,7 +83,7 @@ class SchemaActions:
         return str(arguments.get("summary", "")) if isinstance(arguments, dict) else ""
 
     def result(self, call: ToolCall, output: str) -> Message:
-        return Message("user", f"Result of {call.name}:\n{output}")
+        return Message("user", f"Result of {' '.join(call.name.split())[:80]}:\n{fenced(output)}")
 
     def retold(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """Return a conversation with tool calls as one of objects: each call an action, each result as told here."""

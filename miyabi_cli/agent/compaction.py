@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from miyabi_cli.agent.arguments import BadArguments, read_arguments
+from miyabi_cli.fences import fenced
 from miyabi_cli.llm.counting import bound_of_messages
 from miyabi_cli.messages import Message, ToolCall
 from miyabi_cli.workspace.output import BoundedOutput
@@ -141,9 +142,7 @@ def _cut_value(value: Any, limit: int) -> Any:
 def _note(digest: Digest, kept: Sequence[Message], room: int) -> str:
     """Return the words that stand for what goes, of at most about `room` bytes."""
     is_told = not digest.feedback or any(digest.feedback == message.content for message in kept)
-    patch = (
-        f"```diff\n{shortened(digest.patch, room * 2 // 5)}\n```" if digest.patch.strip() else "Nothing is changed yet."
-    )
+    patch = fenced(shortened(digest.patch, room * 2 // 5)) or "Nothing is changed yet."
     parts = [
         SHORTENED,
         f"## Calls so far\n{_listed(digest.calls, room // 6)}" if digest.calls else "",

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from miyabi_cli.agent.repository_map import repository_map
+from miyabi_cli.fences import fenced
 from miyabi_cli.workspace.paths import PathMissing, PathRefused, Root
 
 CONTEXT_FILE = "EXECUTION_CONTEXT.md"
@@ -78,7 +79,10 @@ def read_context(
 
 
 def render_context(context: Context) -> str:
-    """Return the first message: an EXECUTION_CONTEXT of the task, then what the repository says, then the map."""
+    """Return the first message: an EXECUTION_CONTEXT of the task, then what the repository says, then the map.
+
+    The task is the user's own word; all that the repository says stands within fences.
+    """
     parts = [
         _execution_context(context),
         _section("The repository's own EXECUTION_CONTEXT.md", context.execution_context),
@@ -118,7 +122,7 @@ def _execution_context(context: Context) -> str:
 
 
 def _section(title: str, body: str) -> str:
-    return f"## {title}\n{body.strip()}" if body.strip() else ""
+    return f"## {title}\n{fenced(body.strip())}" if body.strip() else ""
 
 
 def _instructions(reader: _Reader, folder: str) -> str:

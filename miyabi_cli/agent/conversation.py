@@ -71,7 +71,11 @@ class Conversation:
         self.messages.append(message)
         if lasting:
             self._feedback = text
-        return (MessageAdded(self.attempt, message),)
+        return (MessageAdded(self.attempt, message, lasting),)
+
+    def recall(self, told: MessageAdded) -> None:
+        """Have said again what the log of an earlier process holds."""
+        self.tell(told.message.content, lasting=told.lasting)
 
     def reopen(self, messages: Sequence[Message]) -> None:
         """Go on with other messages in the place of those so far."""
@@ -120,7 +124,7 @@ class Conversation:
                 async for piece in pieces:
                     if isinstance(piece, Reply):
                         reply = piece
-                        self._learn_size(reply.usage)
+                        self.learn_size(reply)
                     elif isinstance(piece, Waiting):
                         yield ProgressMade(f"waiting {piece.seconds:.0f} s: {piece.reason}")
                     else:
@@ -141,9 +145,13 @@ class Conversation:
         usage = Usage(1, self._known, output_tokens=watch.characters // CHARACTERS_PER_TOKEN, cost_usd=None)
         return Reply("", shortened(watch.tail, THOUGHT_SHOWN), usage=usage, finish_reason=REPETITION)
 
-    def _learn_size(self, usage: Usage) -> None:
-        """Note what the server counted. The usage of several tries holds the prompt several times."""
-        if usage.requests == 1 and usage.input_tokens:
+    def learn_size(self, reply: Reply) -> None:
+        """Note what the server counted, before the reply is appended.
+
+        The usage of several tries holds the prompt several times, and what miyabi has cut off was not counted.
+        """
+        usage = reply.usage
+        if usage.requests == 1 and usage.input_tokens and reply.finish_reason != REPETITION:
             self._known = usage.input_tokens + usage.output_tokens
             self._counted = len(self.messages) + 1
 

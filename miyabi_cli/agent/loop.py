@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from miyabi_cli.agent.actions import Actions, SchemaActions
 from miyabi_cli.agent.compaction import call_line, shortened
-from miyabi_cli.agent.conversation import REPETITION, Conversation, Question
+from miyabi_cli.agent.conversation import Conversation, Question
+from miyabi_cli.agent.results import ToolResult
 from miyabi_cli.errors import ToolsRefused
-from miyabi_cli.events import ConversationOpened, Event, ReplyReceived, ToolEnded, ToolStarted, WarningRaised
+from miyabi_cli.events import (
+    ConversationCompacted,
+    ConversationOpened,
+    Event,
+    MessageAdded,
+    ReplyReceived,
+    ToolEnded,
+    ToolStarted,
+    WarningRaised,
+)
 from miyabi_cli.messages import Effort, Message, Reply, ToolCall
 
 REPEATS_NOTED = 3
@@ -21,6 +32,9 @@ REPEATS_ENDED = 5
 BAD_REPLIES_ENDED = 3
 CUT_OFF_SHOWN = 2_000  # bytes of a reply without an end that go back to the model
 LOWER_EFFORT: Mapping[str, Effort] = {"high": "medium", "medium": "low"}
+INTERRUPTED = "interrupted: miyabi was stopped while this ran; look at the state before you go on"
+REPEATED = "\n[The same call gave the same result {} times. Do something else.]"
+REPEATED_END = re.compile(re.escape(REPEATED).replace(r"\{\}", r"\d+") + r"\Z")
 
 Ending = Literal["answered", "limit", "stuck"]
 
@@ -48,6 +62,9 @@ class Agent:
     `run_tool` takes a tool's name and its arguments as the model wrote them. After `turn` has ended, `ending` says
     how and `answer` holds the model's last word; `tell` adds a message, and `turn` then goes on. `rounds` says how
     often it is worth telling it what fails with its work.
+
+    What is to be done about the last reply waits in `_calls` and `_complaint`. So an agent that has recalled the events
+    of a process that was stopped goes on where that one was.
     """
 
     conversation: Conversation
@@ -62,6 +79,9 @@ class Agent:
     _seen: Counter[int] = field(default_factory=Counter)
     _bad_replies: int = 0
     _over: bool = False
+    _complaint: str = ""
+    _calls: deque[ToolCall] = field(default_factory=deque)
+    _interrupted: bool = False  # the first of the calls has started, in a process that was stopped
 
     @property
     def messages(self) -> Sequence[Message]:
@@ -73,14 +93,53 @@ class Agent:
 
     def tell(self, text: str, *, lasting: bool = False) -> tuple[Event, ...]:
         """Say something to the model; return what happened."""
+        self._over = False
         return self.conversation.tell(text, lasting=lasting)
+
+    def recall(self, event: Event) -> None:
+        """Be as after an event of this attempt that an earlier process has logged; nothing is asked and nothing runs.
+
+        The agent has begun with the tools that the log's first conversation offers.
+        """
+        match event:
+            case ConversationOpened():
+                if self.actions.offered and not event.functions:
+                    self.actions = self._schema_actions()
+                self.conversation.reopen(event.messages)
+            case ConversationCompacted():
+                self.conversation.reopen(event.messages)
+            case MessageAdded():
+                self._complaint, self._over = "", False
+                self.conversation.recall(event)
+            case ReplyReceived():
+                self.steps = event.step
+                self.conversation.learn_size(event.reply)
+                self._take(event.reply)
+            case ToolStarted():
+                self._interrupted = True
+            case ToolEnded() if self._calls:
+                self._interrupted = False
+                result = ToolResult(REPEATED_END.sub("", event.output), event.failed, event.changed)
+                self._settle(self._calls.popleft(), result)
+            case _:
+                pass
+
+    def adapt(self) -> tuple[Event, ...]:
+        """Change over to actions as objects where the model is offered tools that its server does not take.
+
+        It is for a conversation that began with another server; return what happened.
+        """
+        if not self.actions.offered or self.conversation.provider.capabilities.tools:
+            return ()
+        return (self._reopen_without_tools(),)
 
     async def turn(self) -> AsyncGenerator[Event, None]:
         """Go on until the model answers without a tool call, or a limit is reached.
 
         `ToolStarted` is yielded before the tool runs: whoever keeps a log has it on disk by then.
         """
-        self._over = False
+        async for event in self._follow_up():
+            yield event
         while not self._over:
             if limit := self.conversation.allowance.reached(self.steps):
                 self.ending, self.reason = "limit", limit
@@ -98,48 +157,67 @@ class Agent:
                 continue
             self.steps += 1
             yield ReplyReceived(self.attempt, self.steps, reply)
-            if problem := self._problem(reply):
-                for event in self._complain(reply, problem):
-                    yield event
-                continue
-            self._bad_replies = 0
-            self.conversation.messages.append(reply.message())
-            async for event in self._act(reply):
+            self._take(reply)
+            async for event in self._follow_up():
                 yield event
 
     def _do_without_tools(self, error: ToolsRefused) -> tuple[Event, ...]:
         """Open the conversation anew, with all that was said told in objects. Raises the error where that is done."""
         if not self.actions.offered:
             raise error
-        actions = SchemaActions(self.actions.offered, held=self.conversation.provider.capabilities.schema)
-        self.conversation.reopen(actions.retold(self.messages))
-        self.actions = actions
+        opened = self._reopen_without_tools()
         better = f" ({error.hint})" if error.hint else ""
         return (
             WarningRaised("tools", "", f"{error.message}; so the model is asked for actions as JSON objects{better}"),
-            ConversationOpened(self.attempt, tuple(self.messages), ()),
+            opened,
         )
 
-    def _complain(self, reply: Reply, problem: str) -> tuple[Event, ...]:
-        """Tell the model what is wrong with its reply; end the turn when that has not helped."""
+    def _reopen_without_tools(self) -> ConversationOpened:
+        actions = self._schema_actions()
+        self.conversation.reopen(actions.retold(self.messages))
+        self.actions = actions
+        return ConversationOpened(self.attempt, tuple(self.messages), ())
+
+    def _schema_actions(self) -> SchemaActions:
+        return SchemaActions(self.actions.offered, held=self.conversation.provider.capabilities.schema)
+
+    def _take(self, reply: Reply) -> None:
+        """Put a reply into the conversation, and note what is to be done about it; without a call it is the answer."""
+        if problem := self._problem(reply):
+            self._object(reply, problem)
+            return
+        self._bad_replies = 0
+        self.conversation.messages.append(reply.message())
+        self._calls.extend(self.actions.calls(reply))
+        if not self._calls:
+            self.ending, self.answer, self._over = "answered", self.actions.answer(reply), True
+
+    def _object(self, reply: Reply, problem: str) -> None:
+        """Let the model hear what is wrong with its reply; end the turn when that has not helped."""
         self._bad_replies += 1
         text, thought = reply.text, reply.thought
-        if _is_cut_off(reply):
-            text, thought = shortened(text, CUT_OFF_SHOWN), shortened(thought, CUT_OFF_SHOWN)
+        if reply.is_cut:
+            parts = (shortened(part, CUT_OFF_SHOWN) for part in (thought, text) if part.strip())
+            text, thought = "", "\n\n".join(parts)  # no answer: the thought before an answer is left out of prompts
         self.conversation.messages.append(Message("assistant", text, thought=thought))
         if self._bad_replies >= BAD_REPLIES_ENDED:
             self.ending, self.reason, self._over = "stuck", problem, True
-            return ()
-        return self.tell(problem)
+        else:
+            self._complaint = problem
 
-    async def _act(self, reply: Reply) -> AsyncGenerator[Event, None]:
-        """Run the tools that a reply calls, in their order; without any it is the answer."""
-        calls = self.actions.calls(reply)
-        if not calls:
-            self.ending, self.answer, self._over = "answered", self.actions.answer(reply), True
-        for call in calls:
-            yield ToolStarted(self.attempt, self.steps, call)
-            yield await self._run(call)
+    async def _follow_up(self) -> AsyncGenerator[Event, None]:
+        """Do what the last reply calls for: say what is wrong with it, or run its tools in their order."""
+        if self._complaint:
+            problem, self._complaint = self._complaint, ""
+            for event in self.tell(problem):
+                yield event
+        while self._calls:
+            if self._interrupted:
+                self._interrupted = False
+                yield self._settle(self._calls.popleft(), ToolResult(INTERRUPTED, failed=True))
+                continue
+            yield ToolStarted(self.attempt, self.steps, self._calls[0])
+            yield await self._run(self._calls.popleft())
 
     def _question(self) -> Question:
         return Question(self.actions.offered, self.actions.schema)
@@ -147,11 +225,11 @@ class Agent:
     def _problem(self, reply: Reply) -> str:
         """Say what is wrong with a reply that can be neither run nor taken for an answer; "" where nothing is.
 
-        A reply that ended at the token limit may hold half a call, which must never run.
+        A reply that was cut off, such as at the token limit, may hold half a call, which must never run.
         """
-        if _is_cut_off(reply):
+        if reply.is_cut:
             if reply.text.strip() or reply.tool_calls:
-                return "Your reply was cut off at the token limit. Be brief, and make one small step."
+                return "Your reply was cut off before its end. Be brief, and make one small step."
             self._lower_effort()
             return (
                 "You were cut off while you thought, before you did anything. Think briefly, and make one small step."
@@ -174,13 +252,14 @@ class Agent:
     async def _run(self, call: ToolCall) -> ToolEnded:
         started = time.perf_counter()
         result = await self.run_tool(call.name, call.arguments)
-        seconds = time.perf_counter() - started
+        return self._settle(call, result, round(time.perf_counter() - started, 3))
+
+    def _settle(self, call: ToolCall, result: Result, seconds: float = 0.0) -> ToolEnded:
+        """Put the result of a call into the conversation."""
         output = self._guarded(call, result)
         self.conversation.messages.append(self.actions.result(call, output))
         self.conversation.calls.append(call_line(call, result.changed, failed=result.failed))
-        return ToolEnded(
-            self.attempt, self.steps, call.id, call.name, output, result.failed, result.changed, round(seconds, 3)
-        )
+        return ToolEnded(self.attempt, self.steps, call.id, call.name, output, result.failed, result.changed, seconds)
 
     def _guarded(self, call: ToolCall, result: Result) -> str:
         """Return the output, with a word to a model that makes the same call with the same result again and again."""
@@ -191,9 +270,5 @@ class Agent:
         if self._seen[key] >= REPEATS_ENDED:
             self.ending, self.reason, self._over = "stuck", f"the same call of {call.name}, {REPEATS_ENDED} times", True
         if self._seen[key] >= REPEATS_NOTED:
-            return f"{result.output}\n[The same call gave the same result {self._seen[key]} times. Do something else.]"
+            return result.output + REPEATED.format(self._seen[key])
         return result.output
-
-
-def _is_cut_off(reply: Reply) -> bool:
-    return reply.finish_reason in ("length", REPETITION)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # a line break in a name would begin a line of the map
 
 
 def repository_map(paths: Iterable[str], *, limit: int) -> str:
@@ -13,7 +16,7 @@ def repository_map(paths: Iterable[str], *, limit: int) -> str:
     All files, one a line below their folder, where they fit; else folders with the number of files in them, to the
     depth that fits. Sorted, so that it is the same for the same tree.
     """
-    files = sorted(paths)
+    files = sorted(_CONTROL.sub("?", path) for path in paths)
     whole = _by_folder(files)
     if len(whole) <= limit:
         return whole

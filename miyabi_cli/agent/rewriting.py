@@ -20,6 +20,7 @@ from miyabi_cli.agent.focus import Excerpt
 from miyabi_cli.agent.loop import Ending
 from miyabi_cli.errors import RepositoryError
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
+from miyabi_cli.fences import backticks
 from miyabi_cli.messages import Message, Reply, ToolCall
 from miyabi_cli.workspace.paths import Root
 
@@ -166,12 +167,14 @@ def anew_prompt(task: str, excerpt: Excerpt, source: str, failures: str) -> str:
 
 
 def _joined(task: str, shown: str, failures: str, ask: str) -> str:
-    told = f"The test fails:\n```\n{failures.strip()}\n```" if failures.strip() else ""
+    fence = backticks(failures)
+    told = f"The test fails:\n{fence}\n{failures.strip()}\n{fence}" if failures.strip() else ""
     return "\n\n".join(part for part in (task.strip(), shown, told, ask) if part)
 
 
 def _shown(path: str, text: str) -> str:
-    return f"{path}:\n```{_language(path)}\n{text}\n```"
+    fence = backticks(text)
+    return f"{' '.join(path.split())}:\n{fence}{_language(path)}\n{text}\n{fence}"
 
 
 def _language(path: str) -> str:

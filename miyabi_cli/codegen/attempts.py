@@ -7,16 +7,19 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 
+from miyabi_cli.codegen.earlier import INTERRUPTED, EarlierAttempt
 from miyabi_cli.codegen.judging import Judge, Judged
 from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.result import AttemptReport, Status
 from miyabi_cli.codegen.setting_up import set_up
-from miyabi_cli.codegen.workers import Worker, digest, open_worker
+from miyabi_cli.codegen.workers import Worker, digest, open_worker, recalled_agent
 from miyabi_cli.errors import MiyabiError, ProviderError
-from miyabi_cli.events import AttemptEnded, AttemptStarted, ReplyReceived, WarningRaised
+from miyabi_cli.events import AttemptEnded, AttemptStarted, MessageAdded, ReplyReceived, WarningRaised
+from miyabi_cli.fences import fenced
 from miyabi_cli.messages import Usage
 from miyabi_cli.workspace.staging import Staged, stage
-from miyabi_cli.workspace.worktrees import Worktree, create_worktree
+from miyabi_cli.workspace.workspaces import discard
+from miyabi_cli.workspace.worktrees import Worktree, create_worktree, open_worktree
 
 NUDGE = (
     "Nothing has changed in the working directory. If the task is not done, do it now with the tools. "
@@ -26,10 +29,10 @@ NUDGE = (
 
 @dataclass(slots=True)
 class Attempt:
-    """What an attempt came to; `staged` is None where nothing changed."""
+    """What an attempt came to; `staged` is None where nothing changed, `worktree` where it is gone."""
 
     number: int
-    worktree: Worktree
+    worktree: Worktree | None
     status: Status = "failed"
     reason: str = ""
     summary: str = ""
@@ -38,6 +41,7 @@ class Attempt:
     steps: int = 0
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
+    interrupted: bool = False
 
     def report(self) -> AttemptReport:
         """Return it as the result's JSON has it."""
@@ -46,30 +50,95 @@ class Attempt:
         return AttemptReport(self.status, self.steps, added, removed, self.usage, round(self.seconds, 3))
 
 
-async def make_attempt(plan: Plan, number: int) -> Attempt:
-    """Work on the task until the patch is verified or nothing more comes of it.
+async def make_attempt(plan: Plan, number: int, earlier: EarlierAttempt | None = None) -> Attempt:
+    """Work on the task until the patch is verified or nothing more comes of it; go on with an `earlier` part.
 
     Raises what the provider, the sandbox or the repository raise; the worktree then stays for the caller to remove.
     """
     started = time.monotonic()
-    worktree = await asyncio.to_thread(create_worktree, plan.workspace, plan.base, f"attempt-{number}", plan.include)
+    earlier = earlier or EarlierAttempt(number)
+    bench = await _taken_up(plan, earlier) or await _begun(plan, number)
+    attempt = Attempt(number, bench.worktree, usage=earlier.usage, interrupted=True)
+    try:
+        await _work(plan, attempt, bench)
+        attempt.interrupted = False
+    except ProviderError:
+        with contextlib.suppress(MiyabiError):  # why the run ends is the provider's failure
+            await _keep_work(plan, bench.worktree)
+        raise
+    finally:
+        attempt.steps = bench.worker.steps
+        attempt.seconds = earlier.seconds + time.monotonic() - started
+        plan.voice.emit(_ended(attempt))
+    return attempt
+
+
+async def recover_attempt(plan: Plan, earlier: EarlierAttempt, ended: AttemptEnded) -> Attempt | None:
+    """Return an attempt that came to its end before the run was stopped, judged anew; None where it is to be made anew.
+
+    Where the worktree is gone, so is the patch: it is lost, and made anew if it was good.
+    """
+    attempt = Attempt(earlier.number, None, "failed", ended.reason, ended.summary, steps=ended.steps)
+    attempt.usage, attempt.seconds = earlier.usage, earlier.seconds
+    attempt.worktree = await asyncio.to_thread(open_worktree, plan.workspace, _name(earlier.number))
+    if attempt.worktree is not None:
+        attempt.staged = await _stage(plan, attempt.worktree)
+    elif ended.status in ("verified", "unverified"):
+        lost = f"the patch of attempt {earlier.number} is lost with its worktree"
+        if ended.status == "verified":
+            plan.voice.warn("resume", f"{lost}: it is made anew")
+            return None
+        plan.voice.warn("resume", lost)
+    if attempt.staged is not None:
+        attempt.judged = await Judge(plan, earlier.number).judge(attempt.staged)
+        attempt.status, attempt.reason = attempt.judged.status, attempt.judged.reason
+    if ended.status == "limit" and attempt.status != "verified":
+        attempt.status, attempt.reason = "limit", ended.reason
+    return attempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What an attempt is made with; `told` is what its worker was told between turns by an earlier process."""
+
+    worktree: Worktree
+    worker: Worker
+    judge: Judge
+    told: tuple[MessageAdded, ...] = ()
+
+
+async def _begun(plan: Plan, number: int) -> _Bench:
+    """Begin in a new worktree, in the place of one that a stopped process has left."""
+    await asyncio.to_thread(discard, plan.workspace.folder / _name(number))
+    worktree = await asyncio.to_thread(create_worktree, plan.workspace, plan.base, _name(number), plan.include)
     plan.voice.emit(AttemptStarted(number, str(worktree.tree)))
     await set_up(plan, worktree)
     worker, opened = open_worker(plan, worktree, number)
     plan.voice.emit(opened)
-    attempt = Attempt(number, worktree)
-    judge = Judge(plan, number)
-    try:
-        await _work(plan, attempt, worker, judge)
-    except ProviderError:
-        with contextlib.suppress(MiyabiError):  # why the run ends is the provider's failure
-            await _keep_work(plan, worktree)
-        raise
-    finally:
-        attempt.steps = worker.steps
-        attempt.seconds = time.monotonic() - started
-        plan.voice.emit(_ended(attempt))
-    return attempt
+    return _Bench(worktree, worker, Judge(plan, number))
+
+
+async def _taken_up(plan: Plan, earlier: EarlierAttempt) -> _Bench | None:
+    """Go on where an attempt was stopped; None where there is nothing to go on with, or it can't be."""
+    if not earlier.steps or earlier.ended:
+        return None
+    worktree = await asyncio.to_thread(open_worktree, plan.workspace, _name(earlier.number))
+    if worktree is None:
+        plan.voice.warn("resume", f"attempt {earlier.number} begins anew from the base: its worktree is gone")
+        return None
+    if not earlier.by_tools:
+        plan.voice.warn("resume", f"attempt {earlier.number} begins anew: without tools there is no going on")
+        return None
+    agent = recalled_agent(plan, worktree, earlier)
+    for event in agent.adapt():
+        plan.voice.emit(event)
+    told = [event for event in earlier.events if isinstance(event, MessageAdded)]
+    between = tuple(event for event in told if event.lasting or event.message.content == NUDGE)
+    return _Bench(worktree, agent, Judge(plan, earlier.number), between)
+
+
+def _name(number: int) -> str:
+    return f"attempt-{number}"
 
 
 async def _keep_work(plan: Plan, worktree: Worktree) -> None:
@@ -80,14 +149,15 @@ async def _keep_work(plan: Plan, worktree: Worktree) -> None:
         plan.voice.warn("kept", "the patch so far is kept: miyabi runs show last")
 
 
-async def _work(plan: Plan, attempt: Attempt, worker: Worker, judge: Judge) -> None:
+async def _work(plan: Plan, attempt: Attempt, bench: _Bench) -> None:
     """Take turns until there is a patch that passes, or no more comes."""
-    nudged = False
-    rounds = 0
+    worker = bench.worker
+    nudged = any(not message.lasting for message in bench.told)
+    rounds = sum(message.lasting for message in bench.told)
     while True:
         await _turn(plan, attempt, worker)
         attempt.summary = worker.answer or attempt.summary
-        attempt.staged = await _stage(plan, attempt.worktree)
+        attempt.staged = await _stage(plan, bench.worktree)
         if attempt.staged is None:
             attempt.judged = None  # what was judged before is not there any more
             if worker.ending == "answered" and not nudged:
@@ -97,7 +167,7 @@ async def _work(plan: Plan, attempt: Attempt, worker: Worker, judge: Judge) -> N
             attempt.status = "limit" if worker.ending == "limit" else "failed"
             attempt.reason = worker.reason or "nothing was changed"
             return
-        attempt.judged = await judge.judge(attempt.staged)
+        attempt.judged = await bench.judge.judge(attempt.staged)
         attempt.status, attempt.reason = attempt.judged.status, attempt.judged.reason
         rounds += 1
         if attempt.judged.settled and not worker.keeps_work:
@@ -140,15 +210,16 @@ async def _stage(plan: Plan, worktree: Worktree) -> Staged | None:
 
 def _feedback(judged: Judged) -> str:
     what = digest(judged.runs) or judged.reason
-    return f"The checks were run with your change, and it is not right yet:\n{what}\nMend it."
+    return f"The checks were run with your change, and it is not right yet:\n{fenced(what)}\nMend it."
 
 
 def _ended(attempt: Attempt) -> AttemptEnded:
     report = attempt.report()
     return AttemptEnded(
         attempt.number,
-        report.status,
+        INTERRUPTED if attempt.interrupted else report.status,
         attempt.reason,
+        attempt.summary,
         report.steps,
         report.lines_added,
         report.lines_removed,

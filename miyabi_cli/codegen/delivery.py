@@ -11,7 +11,14 @@ from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.result import CheckReport, CodegenResult, Status
 from miyabi_cli.workspace.check_records import CheckRun
-from miyabi_cli.workspace.delivery import apply_to_working_tree, commit_on_branch, unique_branch
+from miyabi_cli.workspace.delivery import (
+    PREFIX,
+    apply_to_working_tree,
+    commit_on_branch,
+    find_commit,
+    is_applied,
+    unique_branch,
+)
 from miyabi_cli.workspace.repository import identity
 from miyabi_cli.workspace.staging import Staged
 
@@ -29,7 +36,7 @@ async def deliver(plan: Plan, request: CodegenRequest, best: Attempt) -> Codegen
     if staged and request.delivery.kind == "apply":
         await _apply(plan, request, best, staged)
     worktree = None
-    if request.keep_worktree:
+    if request.keep_worktree and best.worktree is not None:
         best.worktree.keep()
         worktree = str(best.worktree.tree)
     return CodegenResult(
@@ -63,9 +70,13 @@ def _commit(plan: Plan, request: CodegenRequest, best: Attempt, staged: Staged) 
     author = identity(plan.repository)
     if not author.configured:
         plan.voice.warn("identity", f"git knows no user name, so the commit is by {author.name} <{author.email}>")
-    name = request.delivery.branch or unique_branch(
-        plan.repository, plan.task.description, plan.workspace.run_id.rpartition("-")[2]
-    )
+    mark = plan.workspace.run_id.rpartition("-")[2]
+    if plan.earlier:
+        given = request.delivery.branch
+        names = (given,) if given else (f"{PREFIX}/*{mark}*", f"{PREFIX}-*{mark}*")
+        if made := find_commit(plan.repository, staged.tree, plan.base, names):
+            return made  # the process before has made it, and was stopped then
+    name = request.delivery.branch or unique_branch(plan.repository, plan.task.description, mark)
     message = commit_message(plan.task.description, _summary(best), plan.provider.model_name)
     commit = commit_on_branch(plan.workspace, staged, base=plan.base, branch=name, message=message, author=author)
     return name, commit
@@ -75,6 +86,8 @@ async def _apply(plan: Plan, request: CodegenRequest, best: Attempt, staged: Sta
     if not succeeded(best.status, request):
         plan.voice.warn("apply", "the working tree was not changed: the patch is not verified")
         return
+    if plan.earlier is not None and await asyncio.to_thread(is_applied, plan.repository, staged.patch):
+        return  # the process before has done it, and was stopped then
     await asyncio.to_thread(apply_to_working_tree, plan.repository, staged.patch)
 
 

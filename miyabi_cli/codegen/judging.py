@@ -17,6 +17,7 @@ from miyabi_cli.workspace.staging import Staged, with_paths_of
 from miyabi_cli.workspace.workspaces import discard
 from miyabi_cli.workspace.worktrees import Worktree, create_worktree, open_worktree
 
+CHECKS = "checks-"  # how the names of the worktrees for checks begin
 SHORTEST_TIMEOUT = 10.0  # seconds
 SLOWER = 5.0  # times as long as before the patch
 
@@ -81,7 +82,7 @@ class Judge:
 
 async def checks_worktree(plan: Plan, attempt: int) -> Worktree:
     """Return the attempt's worktree for checks; the first attempt goes on in that of the base's checks."""
-    name = f"checks-{max(attempt, 1)}"
+    name = f"{CHECKS}{max(attempt, 1)}"
     worktree = await asyncio.to_thread(open_worktree, plan.workspace, name)
     if worktree is None:
         worktree = await asyncio.to_thread(create_worktree, plan.workspace, plan.base, name, plan.include)

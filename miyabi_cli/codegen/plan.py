@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from miyabi_cli.agent.allowance import Allowance
 from miyabi_cli.agent.context import Task
+from miyabi_cli.codegen.earlier import Earlier
 from miyabi_cli.events import Event, WarningRaised
 from miyabi_cli.llm.profiles import Profile
 from miyabi_cli.llm.provider import Provider
@@ -42,7 +43,8 @@ class Voice:
 class Plan:
     """`base` is the commit that the worktrees start from, `base_runs` its checks' results ("skip" or not run: none).
 
-    `folder` is where the user stands, relative to the root; `include` and `setup` are the worktree's settings.
+    `folder` is where the user stands, relative to the root; `include` and `setup` are the worktree's settings;
+    `earlier` is what the run did before it was stopped.
     """
 
     task: Task
@@ -60,6 +62,7 @@ class Plan:
     output_bytes: int
     include: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
+    earlier: Earlier | None = None
 
     @property
     def profile(self) -> Profile:

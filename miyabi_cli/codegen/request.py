@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,8 @@ class Delivery:
 class CodegenRequest:
     """One run. `attempts` None: as many as the model's profile says. `folder`: where the user stands.
 
-    `cost_capped`: the user named a cap for this run, and has to hear where it can't be held.
+    `cost_capped`: the user named a cap for this run, and has to hear where it can't be held. `flags`: what a command
+    line said, for the process that goes on with the run should it be stopped.
     """
 
     task: str
@@ -35,15 +37,17 @@ class CodegenRequest:
     keep_worktree: bool = False
     cost_capped: bool = False
     folder: Path = field(default_factory=Path)
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
-        """Return what the run's log keeps of a request, so that the run can be played again."""
+        """Return what the run's log keeps of a request, so that the run can go on or be played again."""
         return {
             "checks": list(self.requested_checks),
             "checks_wanted": self.checks_wanted,
             "include_uncommitted": self.include_uncommitted,
             "attempts": self.attempts,
             "delivery": self.delivery.kind,
+            "flags": dict(self.flags),
         }
 
     def tries(self, profile: Profile) -> int:

@@ -10,17 +10,20 @@ from dataclasses import dataclass, replace
 from miyabi_cli import __version__
 from miyabi_cli.agent.allowance import Allowance, Bounds
 from miyabi_cli.agent.context import Task, folder_at_hand
-from miyabi_cli.codegen.attempts import Attempt, make_attempt
+from miyabi_cli.codegen.attempts import Attempt, make_attempt, recover_attempt
 from miyabi_cli.codegen.base import base_runs
 from miyabi_cli.codegen.delivery import deliver
+from miyabi_cli.codegen.earlier import Earlier
 from miyabi_cli.codegen.judging import checks_worktree
 from miyabi_cli.codegen.plan import Emit, Plan, Voice
 from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.result import CodegenResult
+from miyabi_cli.codegen.resuming import base_again
 from miyabi_cli.errors import UsageError
-from miyabi_cli.events import RunStarted
+from miyabi_cli.events import RunResumed, RunStarted
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import Effort, Sampling
+from miyabi_cli.redaction import NO_SECRETS, Redactor
 from miyabi_cli.settings.schema import Settings
 from miyabi_cli.workspace.check_records import Check
 from miyabi_cli.workspace.checks import plan_checks
@@ -38,35 +41,51 @@ THOUGHT_TOKENS: dict[Effort, int] = {"low": 2_048, "medium": 8_192, "high": 16_3
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a run works with; opened, and closed, by the caller."""
+    """What a run works with; opened, and closed, by the caller. `redactor` knows the secrets at hand."""
 
     settings: Settings
     repository: Repository
     provider: Provider
     sandbox: Sandbox
     environ: Mapping[str, str]
+    redactor: Redactor = NO_SECRETS
 
 
 async def run_codegen(
-    request: CodegenRequest, means: Means, *, run_id: str, emit: Emit, keep: Callable[[bytes], None]
+    request: CodegenRequest,
+    means: Means,
+    *,
+    run_id: str,
+    emit: Emit,
+    keep: Callable[[bytes], None],
+    earlier: Earlier | None = None,
 ) -> CodegenResult:
     """Do one task; tell `emit` all that happens. The repository gets what was asked for, and nothing before the end.
 
+    No event and no text of the result holds a known secret. The patch alone stays as it is, with a warning.
+
     `keep` is given the patch before it is delivered, so that it is not lost where that fails. Raises MiyabiError where
     provider, repository, sandbox or machine fail; every other end is a result.
+
+    With `earlier` it goes on with a run that was stopped: of the request, task and base are then the run's own.
     """
-    started = time.monotonic()
-    voice = Voice(emit, keep=keep)
+    started = time.monotonic() - (earlier.seconds if earlier else 0.0)
+    redactor = means.redactor
+    request = replace(request, task=redactor.redact(request.task))
+    voice = Voice(lambda event: emit(redactor.redact_data(event)), keep, list(earlier.warnings) if earlier else [])
     workspace = await asyncio.to_thread(open_workspace, means.repository, run_id, means.settings.worktree.path)
     try:
-        plan = await open_plan(request, means, workspace, voice)
+        plan = await open_plan(request, means, workspace, voice, earlier)
         attempts = await _attempts(plan, request)
         best = min(attempts, key=_rank)
         if best.staged:
             keep(best.staged.patch)
+            _warn_of_secrets(best.staged.patch, redactor, voice)
+        best.summary = redactor.redact(best.summary)
         result = await deliver(plan, request, best)
         return replace(
-            result,
+            redactor.redact_data(result),
+            patch=result.patch,
             run_id=run_id,
             attempts=tuple(attempt.report() for attempt in attempts),
             usage=plan.allowance.usage,
@@ -77,15 +96,20 @@ async def run_codegen(
         await asyncio.to_thread(workspace.close)
 
 
-async def open_plan(request: CodegenRequest, means: Means, workspace: Workspace, voice: Voice) -> Plan:
+async def open_plan(
+    request: CodegenRequest, means: Means, workspace: Workspace, voice: Voice, earlier: Earlier | None = None
+) -> Plan:
     """Find the base, the checks and what they give on it; all that comes before the first question to the model."""
     settings, repository, provider = means.settings, means.repository, means.provider
     profile = provider.profile
     effort = settings.llm.default_reasoning_effort or DEFAULT_EFFORT
-    if request.delivery.branch:
-        await asyncio.to_thread(check_branch, repository, request.delivery.branch)
-    base = await asyncio.to_thread(_base, request, repository, workspace, voice)
-    _tell_start(request, means, voice, base, effort if profile.thinks else None)
+    if earlier:
+        base = await asyncio.to_thread(base_again, workspace, earlier)
+    else:
+        if request.delivery.branch:
+            await asyncio.to_thread(check_branch, repository, request.delivery.branch)
+        base = await asyncio.to_thread(_base, request, repository, workspace, voice)
+    _tell_start(request, means, voice, base, effort if profile.thinks else None, resumed=earlier is not None)
     plan = Plan(
         task=Task(request.task, task_id=workspace.run_id),
         folder=folder_at_hand(repository.root, request.folder),
@@ -97,11 +121,12 @@ async def open_plan(request: CodegenRequest, means: Means, workspace: Workspace,
         sandbox=means.sandbox,
         checks=(),
         base_runs=(),
-        allowance=Allowance(_bounds(settings)),
+        allowance=_allowance(settings, earlier),
         voice=voice,
         output_bytes=settings.limits.output_bytes,
         include=tuple(settings.worktree.include),
         setup=tuple(settings.worktree.setup),
+        earlier=earlier,
     )
     return await _with_checks(plan, request, means) if request.checks_wanted else plan
 
@@ -125,6 +150,12 @@ async def _with_checks(plan: Plan, request: CodegenRequest, means: Means) -> Pla
     return replace(plan, base_runs=await base_runs(plan, tree, means.environ))
 
 
+def _warn_of_secrets(patch: bytes, redactor: Redactor, voice: Voice) -> None:
+    """Warn of known secrets in a patch, which is given as it is: with other bytes in their place it would be wrong."""
+    if names := redactor.names_in(patch.decode("utf-8", "replace")):
+        voice.warn("secret", f"the patch holds the value of {', '.join(names)}: look at it before anybody else does")
+
+
 def _base(request: CodegenRequest, repository: Repository, workspace: Workspace, voice: Voice) -> str:
     """Return the commit to work from: the one that was named or, with them, a snapshot of uncommitted changes."""
     if request.include_uncommitted:
@@ -137,29 +168,30 @@ def _base(request: CodegenRequest, repository: Repository, workspace: Workspace,
     return resolve(repository, request.base)
 
 
-def _tell_start(request: CodegenRequest, means: Means, voice: Voice, base: str, effort: Effort | None) -> None:
+def _tell_start(
+    request: CodegenRequest, means: Means, voice: Voice, base: str, effort: Effort | None, *, resumed: bool
+) -> None:
     provider, sandbox = means.provider, means.sandbox
-    voice.emit(
-        RunStarted(
-            __version__,
-            request.task,
-            str(means.repository.root),
-            base,
-            provider.name,
-            provider.model_name,
-            effort,
-            sandbox.kind,
-            request.options(),
-        )
-    )
+    options = request.options()
+    if resumed:
+        voice.emit(RunResumed(__version__, provider.name, provider.model_name, effort, sandbox.kind, options))
+    else:
+        root = str(means.repository.root)
+        start = (__version__, request.task, root, base, provider.name, provider.model_name, effort, sandbox.kind)
+        voice.emit(RunStarted(*start, options))
     if request.cost_capped and provider.name not in FREE:
         voice.warn("cost", f"the price of {provider.model_name} is not known, so --max-cost can't be held")
     for warning in sandbox.warnings:
         voice.warn("sandbox", warning)
 
 
-def _bounds(settings: Settings) -> Bounds:
-    return Bounds(settings.limits.steps, settings.limits.seconds, settings.limits.tokens, settings.budget.per_run_usd)
+def _allowance(settings: Settings, earlier: Earlier | None) -> Allowance:
+    limits = settings.limits
+    allowance = Allowance(Bounds(limits.steps, limits.seconds, limits.tokens, settings.budget.per_run_usd))
+    if earlier:
+        allowance.spend(earlier.usage)
+        allowance.started -= earlier.seconds
+    return allowance
 
 
 def _max_tokens(settings: Settings, provider: Provider, effort: Effort) -> int:
@@ -178,15 +210,19 @@ def _configured(request: CodegenRequest, settings: Settings) -> tuple[Check, ...
 async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
     """Make attempts, `jobs` at a time, until one is verified or all are made; return those that came to an end."""
     wanted = request.tries(plan.profile)
-    numbers = iter(range(1, wanted + 1))
-    ended: list[Attempt] = []
+    earlier = plan.earlier.attempts if plan.earlier else {}
+    ended = await _recovered(plan)
+    if any(_is_enough(plan, request, attempt) for attempt in ended):
+        return ended
+    made = {attempt.number for attempt in ended}
+    numbers = iter([number for number in range(1, wanted + 1) if number not in made])
     failure: Exception | None = None
 
     async def work() -> None:
         for number in numbers:
             if plan.allowance.reached(0) and ended:
                 return
-            attempt = await make_attempt(plan, number)
+            attempt = await make_attempt(plan, number, earlier.get(number))
             ended.append(attempt)
             if _is_enough(plan, request, attempt):
                 raise _Found
@@ -204,6 +240,13 @@ async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
     if failure and not any(_is_enough(plan, request, attempt) for attempt in ended):
         raise failure
     return sorted(ended, key=lambda attempt: attempt.number)
+
+
+async def _recovered(plan: Plan) -> list[Attempt]:
+    """Return the attempts that came to an end before the run was stopped."""
+    earlier = plan.earlier.attempts if plan.earlier else {}
+    found = [await recover_attempt(plan, one, one.ended) for _, one in sorted(earlier.items()) if one.ended]
+    return [attempt for attempt in found if attempt is not None]
 
 
 def _is_enough(plan: Plan, request: CodegenRequest, attempt: Attempt) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from miyabi_cli.agent.actions import actions_for
+from miyabi_cli.agent.actions import Actions, NativeTools, SchemaActions, actions_for
 from miyabi_cli.agent.context import prompt, read_context, render_context
 from miyabi_cli.agent.conversation import Conversation
 from miyabi_cli.agent.focus import Evidence, Excerpt, find_focus
@@ -13,6 +13,7 @@ from miyabi_cli.agent.infilling import Infiller
 from miyabi_cli.agent.loop import Agent, Ending
 from miyabi_cli.agent.rewriting import Rewriter, anew_prompt, rewriting_prompt
 from miyabi_cli.agent.tools import Toolbox
+from miyabi_cli.codegen.earlier import EarlierAttempt
 from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.errors import MiyabiError
 from miyabi_cli.events import ConversationOpened, Event
@@ -61,7 +62,7 @@ class Worker(Protocol):
 
 def open_worker(plan: Plan, worktree: Worktree, attempt: int) -> tuple[Worker, ConversationOpened]:
     """Return the worker that suits the plan's model, and the head of its conversation."""
-    root = Root(worktree.tree, aliases=(plan.repository.root,))
+    root = _root(plan, worktree)
     if plan.profile.editing == "rewrite":
         worker = _small(plan, worktree, root, attempt)
         if worker is not None:
@@ -88,8 +89,26 @@ def listed_files(worktree: Worktree) -> list[str]:
     return split_paths(worktree.git.run("ls-files", "-z"))
 
 
-def _agent(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Agent:
-    toolbox = Toolbox(
+def recalled_agent(plan: Plan, worktree: Worktree, earlier: EarlierAttempt) -> Agent:
+    """Return the agent of an attempt as it was when its process was stopped."""
+    toolbox = _toolbox(plan, worktree, _root(plan, worktree))
+    actions: Actions
+    if earlier.offered_functions:
+        actions = NativeTools(toolbox.functions())
+    else:
+        actions = SchemaActions(toolbox.functions(), held=plan.provider.capabilities.schema)
+    agent = _acting(plan, toolbox, actions, _conversation(plan, worktree, [], earlier.number))
+    for event in earlier.events:
+        agent.recall(event)
+    return agent
+
+
+def _root(plan: Plan, worktree: Worktree) -> Root:
+    return Root(worktree.tree, aliases=(plan.repository.root,))
+
+
+def _toolbox(plan: Plan, worktree: Worktree, root: Root) -> Toolbox:
+    return Toolbox(
         root=root,
         place=worktree.place(),
         sandbox=plan.sandbox,
@@ -97,10 +116,17 @@ def _agent(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Agent:
         output_bytes=_output_bytes(plan),
         environment=_environment(plan, worktree),
     )
+
+
+def _agent(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Agent:
+    toolbox = _toolbox(plan, worktree, root)
     actions = actions_for(plan.provider.capabilities, toolbox.functions())
     head = prompt("tools") + (f"\n\n{actions.instructions}" if actions.instructions else "")
     messages = [Message("system", head), Message("user", first_message(plan, worktree, root))]
-    conversation = _conversation(plan, worktree, messages, attempt)
+    return _acting(plan, toolbox, actions, _conversation(plan, worktree, messages, attempt))
+
+
+def _acting(plan: Plan, toolbox: Toolbox, actions: Actions, conversation: Conversation) -> Agent:
     return Agent(conversation, actions, toolbox.run, rounds=plan.profile.mending_rounds)
 
 

@@ -17,12 +17,13 @@ import typer
 from miyabi_cli.commands import flags
 from miyabi_cli.commands.asynchronous import run_async
 from miyabi_cli.commands.begun import Begun
+from miyabi_cli.commands.requests import Asked, asked, resumed
 from miyabi_cli.errors import MachineError, UsageError
 from miyabi_cli.events import TRANSIENT, Event, RunEnded
 from miyabi_cli.exits import ExitCode
 
 if TYPE_CHECKING:
-    from miyabi_cli.codegen.request import CodegenRequest, Delivery
+    from miyabi_cli.codegen.request import CodegenRequest
     from miyabi_cli.codegen.result import CodegenResult
     from miyabi_cli.codegen.run import Means
     from miyabi_cli.report.progress import Progress
@@ -35,6 +36,7 @@ Examples:
   miyabi codegen 'fix the failing test in tests/test_dates.py'
   miyabi codegen 'add --json to export' --check 'pytest -q' --check 'ruff check'
   git diff | miyabi codegen - --apply --format json
+  miyabi codegen --resume last
 """
 
 
@@ -76,6 +78,10 @@ def codegen(
     max_cost: flags.MaxCost = None,
     timeout: flags.Timeout = None,
     # how it runs
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", help="Go on with a run that was stopped: its id, or last; no TASK.", metavar="RUN"),
+    ] = None,
     sandbox: Annotated[
         Literal["auto", "off"] | None, typer.Option(help="off: commands run with your rights and your network.")
     ] = None,
@@ -96,32 +102,19 @@ def codegen(
     goes to stdout, progress to stderr. Exit codes: 0 verified, 1 not verified or nothing changed, 2 usage, 3 the
     provider, 4 the repository or the machine, 5 a limit was reached.
     """
-    from miyabi_cli.codegen.request import CodegenRequest
+    values = {name: value for name, value in locals().items() if name in context.params}
+    given = [name for name in values if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    run = None
+    if resume is None:
+        values["task"] = flags.read_task(task)
+    else:
+        from miyabi_cli.runs import find_stopped
 
-    request = CodegenRequest(
-        task=flags.read_task(task),
-        base=base,
-        include_uncommitted=include_uncommitted,
-        requested_checks=_checks(check, no_checks),
-        checks_wanted=not no_checks,
-        attempts=attempts,
-        jobs=jobs,
-        delivery=_delivery(branch, apply, patch, format),
-        keep_worktree=keep_worktree,
-        cost_capped=max_cost is not None,
-        folder=repo or Path(),
-    )
-    chosen = {
-        **flags.provider_flags(provider, model, endpoint),
-        "llm.default_reasoning_effort": effort,
-        "llm.timeout": timeout,
-        "limits.steps": max_steps,
-        "limits.seconds": max_time,
-        "budget.per_run_usd": max_cost,
-        "sandbox.mode": sandbox,
-    }
-    show = _Show(format, output, patch, color, quiet, verbose)
-    raise typer.Exit(run_async(_run(request, flags.nested(chosen), config, show, context.obj, dry_run=dry_run)))
+        run = find_stopped(resume)
+        values, given = resumed(run, values, given)
+    wanted = asked(values, given)
+    show = _Show(format, output, wanted.patch, color, quiet, verbose)
+    raise typer.Exit(run_async(_run(wanted, show, context.obj, dry_run=dry_run, stopped=run)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,30 +129,32 @@ class _Show:
     verbose: bool
 
 
-async def _run(
-    request: CodegenRequest, chosen: dict[str, Any], config: Path | None, show: _Show, begun: Begun, *, dry_run: bool
-) -> int:
-    """Open all that a run needs, do it, show the result; return the exit code."""
+async def _run(asked: Asked, show: _Show, begun: Begun, *, dry_run: bool = False, stopped: Run | None = None) -> int:
+    """Open all that a run needs, do it or go on with a stopped one, show the result; return the exit code."""
     from miyabi_cli.codegen.dry_run import preview
+    from miyabi_cli.codegen.earlier import read_earlier
     from miyabi_cli.codegen.run import run_codegen
     from miyabi_cli.report.dry_run import write_preview
     from miyabi_cli.report.outputs import open_output
     from miyabi_cli.report.progress import Progress
     from miyabi_cli.report.streams import open_streams
-    from miyabi_cli.runs import PATCH, RESULT, new_run_id, open_log
+    from miyabi_cli.runs import PATCH, RESULT, new_run_id, open_log, read_log
 
     streams = open_streams(show.output, color=show.color, quiet=show.quiet, verbose=show.verbose)
     report = open_output("patch" if show.patch == "-" else show.format, streams)
     progress = Progress(streams)
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(progress.close)
-        async with open_means(request, chosen, config, progress) as means:
+        request = asked.request
+        async with open_means(request, asked.chosen, asked.config, progress, begun) as means:
+            redactor = means.redactor
             if dry_run:
-                write_preview(await preview(request, means), show.format, streams)
+                write_preview(redactor.redact_data(await preview(request, means)), show.format, streams)
                 return ExitCode.OK
-            run_id = new_run_id()
-            log = cleanup.enter_context(open_log(run_id))
+            run_id = stopped.run_id if stopped else new_run_id()
+            log = cleanup.enter_context(open_log(run_id, redactor.redact, resume=stopped is not None))
             begun.run_id = run_id
+            earlier = read_earlier(run_id, read_log(log.directory, strict=True)) if stopped else None
 
             def emit(event: Event) -> None:
                 if not isinstance(event, TRANSIENT):
@@ -167,14 +162,15 @@ async def _run(
                 progress.show(event)
 
             keep = functools.partial(log.keep, PATCH)
-            result = await run_codegen(request, means, run_id=run_id, emit=emit, keep=keep)
+            result = await run_codegen(request, means, run_id=run_id, emit=emit, keep=keep, earlier=earlier)
             data = result.data()
             log.keep(RESULT, json.dumps(data, indent=2).encode())
-            emit(RunEnded(data))
+            ended = log.write(RunEnded(redactor.redact_data(data)))
+            report.event({**ended, "result": data})
             progress.close()
             if show.patch is not None:
                 _write_patch(show.patch, result.patch_bytes, streams)
-            report.result(data)
+            report.result(redactor.redact_data(data) if show.format == "text" else data)
             return exit_code(result, request)
 
 
@@ -201,33 +197,45 @@ def play_again(run: Run, *, verbose: bool, color: ColorChoice) -> None:
     )
     chosen = {"llm": {"provider": "replay", "replay": {"file": str(run.directory / EVENTS)}}}
     show = _Show("text", None, "-", color, False, verbose)
-    raise typer.Exit(run_async(_run(request, chosen, None, show, Begun(), dry_run=False)))
+    raise typer.Exit(run_async(_run(Asked(request, chosen, None, "-"), show, Begun())))
 
 
 @contextlib.asynccontextmanager
 async def open_means(
-    request: CodegenRequest, chosen: dict[str, Any], config: Path | None, progress: Progress
+    request: CodegenRequest, chosen: dict[str, Any], config: Path | None, progress: Progress, begun: Begun
 ) -> AsyncIterator[Means]:
-    """Open repository, settings, sandbox and provider for a run, and close them after it."""
+    """Open repository, settings, sandbox and provider for a run, and close them after it.
+
+    `begun` learns the secrets before anything is asked of a server.
+    """
     from miyabi_cli.codegen.run import Means
-    from miyabi_cli.events import ProgressMade
+    from miyabi_cli.events import ProgressMade, WarningRaised
     from miyabi_cli.llm.table import open_provider
-    from miyabi_cli.workspace.repository import open_repository
+    from miyabi_cli.redaction import redactor_of, secrets_in_environment
+    from miyabi_cli.settings.keys import secrets_in_settings
+    from miyabi_cli.workspace.policy import Policy
+    from miyabi_cli.workspace.repository import open_repository, secrets_in_configuration
     from miyabi_cli.workspace.sandbox import open_sandbox
 
     repository = await asyncio.to_thread(open_repository, request.folder)
     settings = flags.resolve_settings(chosen, config, repository.root)
+    configured = await asyncio.to_thread(secrets_in_configuration, repository)
+    environment = secrets_in_environment(os.environ)
+    begun.redactor = redactor_of(environment, secrets_in_settings(settings), configured)
     sandbox = open_sandbox(
         settings.sandbox.mode,
         repository=repository.root,
         environ=os.environ,
-        network=settings.sandbox.network,
-        read=settings.sandbox.read,
-        write=settings.sandbox.write,
+        policy=Policy(settings.sandbox.read, settings.sandbox.write, settings.sandbox.network),
     )
-    provider = await open_provider(settings, lambda what: progress.show(ProgressMade(what)))
+    provider = await open_provider(
+        settings,
+        lambda what: progress.show(ProgressMade(begun.redactor.redact(what))),
+        lambda what: progress.show(WarningRaised("provider", "", begun.redactor.redact(what))),
+    )
+    provider.redactor = begun.redactor
     try:
-        yield Means(settings, repository, provider, sandbox, os.environ)
+        yield Means(settings, repository, provider, sandbox, os.environ, begun.redactor)
     finally:
         await provider.close()
 
@@ -241,37 +249,13 @@ def exit_code(result: CodegenResult, request: CodegenRequest) -> ExitCode:
     return ExitCode.LIMIT if result.status == "limit" else ExitCode.NOT_GOOD_ENOUGH
 
 
-def _checks(check: list[str] | None, no_checks: bool) -> tuple[str, ...]:
-    if check and no_checks:
-        raise UsageError("--check and --no-checks exclude each other")
-    if empty := [command for command in check or () if not command.strip()]:
-        raise UsageError(f"--check {empty[0]!r} is no command")
-    return tuple(check or ())
-
-
-def _delivery(branch: str | None, apply: bool, patch: str | None, format: str) -> Delivery:
-    from miyabi_cli.codegen.request import Delivery
-
-    given = [name for name, value in (("--branch", branch), ("--apply", apply), ("--patch", patch)) if value]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} exclude each other")
-    if patch == "-" and format != "text":
-        raise UsageError(f"--patch - and --format {format} both want stdout", hint="the JSON holds the patch")
-    if patch not in (None, "-") and not _is_writable(Path(str(patch))):
-        raise MachineError(f"can't write {patch}", hint="--patch names a file in a folder that is there")
-    if branch is not None and not branch.strip():
-        raise UsageError("--branch needs a name")
-    return Delivery("apply" if apply else "patch" if patch else "branch", branch)
-
-
-def _is_writable(path: Path) -> bool:
-    """Say whether a file can be written, as far as that can be told before the work."""
-    return not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
-
-
 def _write_patch(name: str, patch: bytes, streams: Streams) -> None:
+    """Write the patch byte for byte; but a terminal gets none of its escapes."""
+    from miyabi_cli.report.display import safe_text
+
     if name == "-":
-        streams.write_bytes(patch)
+        for_the_eye = safe_text(patch.decode("utf-8", "replace")).encode("utf-8", "replace")
+        streams.write_bytes(for_the_eye if streams.output.isatty() else patch)
         return
     try:
         Path(name).write_bytes(patch)

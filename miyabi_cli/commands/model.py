@@ -125,7 +125,7 @@ def _list_of_ollama(server: Ollama, format: str) -> None:
         size = "elsewhere" if model.remote or model.size is None else f"{model.size / 1e9:.1f} GB"
         window = f"{model.context_length:,} tokens" if model.context_length else ""
         line = f"{model.name:<28}{size:>10}  {model.parameters:<8}{model.quantization:<10}{window}"
-        typer.echo(safe_text(line).rstrip())
+        typer.echo(safe_text(line).replace("\n", " ").rstrip())
     if not models:
         typer.echo("no models yet: miyabi model pull -p ollama", err=True)
 
@@ -165,9 +165,10 @@ async def _pull(name: str, *, quiet: bool) -> Path:
     from miyabi_cli.llm.local.models import known_model
     from miyabi_cli.llm.local.pull import open_pull_client
     from miyabi_cli.llm.local.pull import pull as pull_model
+    from miyabi_cli.report.display import plain_text
 
     def warn(text: str) -> None:
-        typer.echo(f"warning: {text}", err=True)
+        typer.echo(plain_text(f"warning: {text}"), err=True)
 
     with _progress(name, quiet=quiet) as show:
         async with open_pull_client(os.environ) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,6 +50,7 @@ def show(
     color: flags.Color = "auto",
 ) -> None:
     """Show a run: its result, its patch and, with --events, all that happened."""
+    from miyabi_cli.redaction import redactor_of, secrets_in_environment
     from miyabi_cli.report.display import plain_text
     from miyabi_cli.report.streams import open_streams
     from miyabi_cli.report.text import write_result
@@ -63,12 +65,13 @@ def show(
             data["events"] = list(read_log(found.directory))  # type: ignore[assignment]
         typer.echo(json.dumps({**data, "error": found.error, "result": found.result}, indent=2))
         return
+    redactor = redactor_of(secrets_in_environment(os.environ))  # a log may be older than a secret, or than redaction
     if events or found.result is None:
-        write_transcript(read_log(found.directory), streams)
+        write_transcript(map(redactor.redact_data, read_log(found.directory)), streams)
     if found.result is not None:
-        write_result(found.result, streams, streams.output)
+        write_result(redactor.redact_data(found.result), streams, streams.output)
     else:
-        ended = f"error: {plain_text(found.error)}" if found.error else found.status
+        ended = f"error: {plain_text(redactor.redact(found.error))}" if found.error else found.status
         typer.echo(f"{ended}: {found.directory}")
         if (patch := found.directory / PATCH).exists():
             typer.echo(f"the patch so far: {patch}")

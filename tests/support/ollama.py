@@ -67,6 +67,7 @@ class OllamaServer:
     capped: int | None = None
     cuts: bool = False
     status_of_models: tuple[int, Any] | None = None  # what /api/ps says in the place of the truth
+    before_status: Callable[[], Any] = lambda: None  # done before /api/ps is answered
     key: str | None = None
     pulls: list[Any] = field(default_factory=list)
     url: str = ""
@@ -322,6 +323,7 @@ def _load(state: OllamaServer, model: Model, body: dict[str, Any]) -> int:
 
 
 def _ps(state: OllamaServer, handler: BaseHTTPRequestHandler, _: Any) -> None:
+    state.before_status()
     listed = [{"name": name, "model": name, "size": 1, "context_length": size} for name, size in state.loaded.items()]
     send_json(handler, *(state.status_of_models or (200, {"models": listed})))
 
