@@ -118,7 +118,7 @@ def unkilled(repository: Path, miyabi: Miyabi) -> tuple[dict[str, Any], int]:
     return json.loads(events[-1])["result"], len(events)
 
 
-def test_a_run_killed_at_every_event_goes_on_to_the_same_result(
+def test_a_run_killed_again_and_again_goes_on_to_the_same_result(
     repository: Path,
     environment: dict[str, str],
     home: Path,

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.support.server import Request, _Server
+from tests.support.server import Request
+from tests.support.serving import serving
 
 KEY = "gsk_test"
 PATH = "/openai/v1/chat/completions"
@@ -121,10 +122,6 @@ class Refusal(Exception):
         return {"error": error | ({"code": self.code} if self.code else {})}
 
 
-class _Crowded(_Server):
-    request_queue_size = 128
-
-
 @contextmanager
 def groq_server(*turns: Any, budget: Budget | None = None) -> Iterator[Groq]:
     """Serve on a loopback port until the block ends. A turn is a dict (see `tests.support.server`), or a function
@@ -169,17 +166,9 @@ def groq_server(*turns: Any, budget: Budget | None = None) -> Iterator[Groq]:
         def log_message(self, *_: Any) -> None:
             return
 
-    server: ThreadingHTTPServer = _Crowded(("127.0.0.1", 0), Player)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/openai"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(Player) as url:
+        state.url = f"{url}/openai"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def accepted(method: str, request: Request) -> dict[str, Any]:

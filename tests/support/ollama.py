@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.serving import serving
 
 TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
@@ -99,16 +100,6 @@ class _Refused(Exception):
         self.error = error
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away: some tests cancel theirs."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 @contextmanager
 def ollama_server(*turns: Any, **given: Any) -> Iterator[OllamaServer]:
     """Serve on a loopback port of its own until the block ends; `given` are fields of `OllamaServer`."""
@@ -145,16 +136,8 @@ def ollama_server(*turns: Any, **given: Any) -> Iterator[OllamaServer]:
         def log_message(self, *_: Any) -> None:
             return
 
-    server = _Server(("127.0.0.1", 0), Player)
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(Player) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def say(text: str, *, thought: str = "", reason: str = "stop", **more: Any) -> dict[str, Any]:

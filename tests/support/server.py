@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.serving import serving
 
 Handler = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 Turn = "Handler | dict[str, Any]"
@@ -50,15 +51,6 @@ class ChatServer:
             return self.turns[min(len(self.requests), len(self.turns)) - 1]
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away: some tests kill theirs."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 @contextmanager
 def chat_server(*turns: Any) -> Iterator[ChatServer]:
     """Serve on a loopback port of its own until the block ends."""
@@ -93,17 +85,8 @@ def chat_server(*turns: Any) -> Iterator[ChatServer]:
         def log_message(self, *_: Any) -> None:
             return
 
-    server = _Server(("127.0.0.1", 0), Player)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(Player) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def call(tool: str, arguments: dict[str, Any] | str, *, thought: str = "") -> dict[str, Any]:

@@ -17,7 +17,8 @@ from itertools import takewhile
 from typing import Any
 
 from miyabi_cli.llm.harmony.tokens import CALL, RETURN, encoding
-from tests.support.server import Request, _Server, send_error, send_event, start_events
+from tests.support.server import Request, send_error, send_event, start_events
+from tests.support.serving import serving
 
 MODEL = "openai/gpt-oss-20b"
 BLOCK = 16  # tokens of a block of the prefix cache
@@ -97,17 +98,8 @@ def vllm_server(*turns: Any, **options: Any) -> Iterator[Vllm]:
         def log_message(self, *_: Any) -> None:
             return
 
-    server = _Server(("127.0.0.1", 0), Player)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(Player) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def refuse(status: int, message: str, param: str | None = None, kind: str = "BadRequestError") -> Any:
