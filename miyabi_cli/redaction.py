@@ -19,9 +19,9 @@ SHORTEST = 8  # characters; a shorter value may be a word that means no secret e
 SURELY_RANDOM = 16  # a value of so many is taken for a secret whatever it is made of
 WHOLE_BELOW = 24  # of a longer value a half is taken out too: it is what is left where a text was cut
 
-_NAME = re.compile(
+SECRET_NAME = re.compile(  # of a variable, in upper case
     r"(?:^|_|API|ACCESS|SECRET|PRIVATE|AUTH|MASTER)KEYS?$|TOKEN|SECRET|PASSWO?R?D|PASSWD|PASSPHRASE|CREDENTIAL"
-    r"|_PAT$|_AUTH$|^AUTH_|AUTHORI[SZ]ATION|COOKIE"
+    r"|_PASS$|_PWD$|_PAT$|_AUTH$|^AUTH_|AUTHORI[SZ]ATION|COOKIE"
 )
 # A name like these tells where a secret is, or how long it may be, and not what it is.
 _NO_NAME = re.compile(r"_(?:FILE|PATH|DIR|ID|NAME|URL|URI|ENDPOINT|LIMIT|TTL|COUNT|TYPE|COMMAND|CMD|SOCK)$|^PATH$")
@@ -99,7 +99,8 @@ def redactor_of(*sources: Iterable[Secret]) -> Redactor:
     named: dict[str, str] = {}
     for name, value in (secret for source in sources for secret in source):
         if _is_telling(value) and not _is_place(value):
-            named.setdefault(value, _ODD.sub("_", name))
+            for text in (value, *_long_lines(value)):
+                named.setdefault(text, _ODD.sub("_", name))
     forms = {form.text: form for value, name in named.items() for form in reversed(tuple(_forms(name, value)))}
     return Redactor(tuple(sorted(forms.values(), key=lambda form: -len(form.text))))
 
@@ -112,13 +113,32 @@ def secrets_in_environment(environ: Mapping[str, str]) -> tuple[Secret, ...]:
 
 
 def _is_secret_name(name: str) -> bool:
-    return bool(_NAME.search(name.upper())) and not _NO_NAME.search(name.upper())
+    return bool(SECRET_NAME.search(name.upper())) and not _NO_NAME.search(name.upper())
 
 
 def secrets_in_url(text: str) -> tuple[str, ...]:
     """Return the passwords and tokens that stand before the host of URLs, as they are written and as they are meant."""
     found = [match[2] or match[3] for match in _IN_URL.finditer(text)]
     return tuple(dict.fromkeys(form for secret in found for form in (unquote(secret), secret)))
+
+
+def secrets_in_header(header: str) -> tuple[str, ...]:
+    """Return what a header's line carries behind its scheme, and what is the password in that of `basic` (RFC 7617)."""
+    *before, given = header.split() or [""]
+    if not before or before[-1].lower() != "basic":
+        return (given,)
+    try:
+        password = base64.b64decode(given, validate=True).decode().partition(":")[2]
+    except ValueError:
+        password = ""
+    return (given, password) if password else (given,)
+
+
+def _long_lines(value: str) -> Iterator[str]:
+    """Yield the lines of a value of several, a private key's say, each of which may be shown alone."""
+    lines = value.splitlines()
+    if len(lines) > 1:
+        yield from (line.strip() for line in lines if len(line) >= WHOLE_BELOW and len(line.split()) == 1)
 
 
 def _is_telling(value: str) -> bool:

@@ -6,7 +6,9 @@ import base64
 import json
 import os
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,13 +17,14 @@ from hypothesis import strategies as some
 
 from miyabi_cli.events import ReplyReceived, ToolEnded
 from miyabi_cli.messages import Reply, ToolCall
-from miyabi_cli.redaction import NO_SECRETS, redactor_of, secrets_in_environment, secrets_in_url
+from miyabi_cli.redaction import NO_SECRETS, redactor_of, secrets_in_environment, secrets_in_header, secrets_in_url
 from miyabi_cli.settings.keys import secrets_in_settings
 from miyabi_cli.settings.schema import Settings
 from miyabi_cli.workspace.repository import open_repository, secrets_in_configuration
 from tests.conftest import Miyabi, Ran
-from tests.support.server import call, chat_server, say, send_error
+from tests.support.server import call, chat_server, chunk, chunks_of, say, send_error, send_events
 from tests.test_codegen import FIX, TASK, model
+from tests.test_terminal import terminal
 
 KEY = "gsk_4fQ/9+zT0aLx7cVb2NnM8hJk"
 LONG = "sk-proj-Zq7Lw2Xe9Rv4Ty8Ui3Op6As1Df5Gh0JkBnMc"
@@ -91,7 +94,7 @@ def test_which_variables_hold_secrets() -> None:
         name: f"{name}-0123456789"
         for name in (
             *("GROQ_API_KEY", "MIYABI_LLM__VLLM__API_KEY", "GITHUB_TOKEN", "aws_secret_access_key", "DB_PASSWORD"),
-            *("STRIPE_SECRET", "GITLAB_PAT", "NPM_AUTH", "SECRET_KEY_BASE", "SESSION_COOKIE"),
+            *("STRIPE_SECRET", "SMTP_PASS", "MYSQL_PWD", "GITLAB_PAT", "NPM_AUTH", "SECRET_KEY_BASE", "SESSION_COOKIE"),
         )
     }
     urls = {"HTTPS_PROXY": "http://me:p4ssw%3Ard99@proxy:3128", "DATABASE_URL": "postgres://app:hunter2hunter@db/x"}
@@ -131,12 +134,31 @@ def test_what_git_s_configuration_holds(repository: Path, git: Callable[..., str
     git("remote", "add", "origin", f"https://me:{LONG}@example.org/r.git", cwd=repository)
     git("config", "http.https://github.com/.extraheader", f"AUTHORIZATION: basic {basic}", cwd=repository)
     git("config", "url.https://me:another-s3cret@example.org/.insteadOf", "gh:", cwd=repository)
+    git("config", "http.proxy", "http://me:a-pr0xy-s3cret@proxy:3128", cwd=repository)
+    git("config", "http.https://example.org/.extraHeader", f"Authorization: Bearer {KEY}", cwd=repository)
     found = secrets_in_configuration(open_repository(repository))
-    assert dict(found) == {
-        "remote.origin.url": LONG,
-        "http.https": basic,
-        "url.https": "another-s3cret",
+    assert set(found) == {
+        ("remote.origin.url", LONG),
+        ("http.https", basic),
+        ("http.https", REMOTE),
+        ("http.https", KEY),
+        ("url.https", "another-s3cret"),
+        ("http.proxy", "a-pr0xy-s3cret"),
     }
+
+
+@pytest.mark.parametrize("header", ["", "basic", "Authorization: basic !", "Authorization: basic YWI=", "basic \xff"])
+def test_any_header_is_read(header: str) -> None:
+    assert secrets_in_header(header) == (header.split(" ")[-1],)
+
+
+def test_each_line_of_a_private_key_is_taken_out() -> None:
+    lines = [f"MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSj{number}" for number in range(3)]
+    key = "\n".join(["-----BEGIN PRIVATE KEY-----", *lines, "-----END PRIVATE KEY-----"])
+    redactor = redactor_of([("SSH_PRIVATE_KEY", key)])
+    assert redactor.redact(f"it says: {lines[1]}.") == "it says: [secret: SSH_PRIVATE_KEY]."
+    assert redactor.redact("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
+    assert redactor.redact(json.dumps(key)) == '"[secret: SSH_PRIVATE_KEY]"'
 
 
 def test_events_and_results_are_redacted_all_through() -> None:
@@ -258,3 +280,21 @@ def test_a_traceback_is_kept_without_secrets(tmp_path: Path, environment: dict[s
     assert "it was [secret: GROQ_API_KEY]" in kept.read_text()
     assert KEY not in kept.read_text()
     assert os.fspath(kept) in done.stderr
+
+
+def test_a_terminal_shows_no_part_of_a_secret_that_streams_in_pieces(
+    repository: Path, environment: dict[str, str]
+) -> None:
+    def in_pieces(handler: BaseHTTPRequestHandler, _body: Any) -> None:
+        turn = {"text": "", "finish": "stop"}
+        *head, finish, usage = chunks_of(turn)
+        deltas = [{"content": letter} for letter in f"The key is {KEY}."] + [{"reasoning": letter} for letter in KEY]
+        parts = [chunk({"delta": delta, "finish_reason": None, "index": 0}) for delta in deltas]
+        send_events(handler, [*head, *parts, finish, usage, "[DONE]"])
+
+    with chat_server(in_pieces) as server:
+        arguments = ["codegen", TASK, *model(server), "--no-checks", "--verbose", "--max-steps", "2"]
+        with terminal(arguments, repository, {**environment, **ENVIRONMENT}) as shown:
+            assert shown.end() == 1
+    assert "The key is [secret: GROQ_API_KEY]." in shown.shown
+    assert not any(KEY[at : at + 6] in shown.shown for at in range(len(KEY) - 5))

@@ -335,3 +335,89 @@ def test_a_base_or_branch_like_an_option_is_refused(repository: Path, miyabi: Mi
             assert ran.code in (2, 4), ran.stderr
             assert server.requests == []
     assert not os.path.lexists(repository / "owned")
+
+
+# each place where a text of others is shown
+
+HIDING = "a\u202eb\u200b"  # what a settings file may hold, and no terminal should get
+OFFER = "llm: {openai: {endpoint: 'http://127.0.0.1:9', model: 'm'}, provider: openai}\n"
+SHOWN_FROM_SETTINGS = {
+    "an unknown key": (f"{HIDING}: 1", ["codegen", "x"]),
+    "an unknown key, to trust": (f"{HIDING}: 1", ["trust"]),
+    "a wrong value": (f"llm: {{provider: '{HIDING}'}}", ["codegen", "x"]),
+    "a YAML error": (f"a: [{HIDING}", ["codegen", "x"]),
+    "a check": (f"checks: [{{name: '{HIDING}', command: 'true #{HIDING}'}}]", ["codegen", "x", "--dry-run"]),
+    "a check, to trust": (f"checks: [{{name: '{HIDING}', command: 'true #{HIDING}'}}]", ["trust"]),
+    "a model": (f"llm: {{openai: {{model: '{HIDING}'}}}}", ["codegen", "x", "--dry-run", "--no-checks"]),
+    "a variable that is not set": (f"prices: {{'{HIDING}': {{input: '${{NO_{HIDING}}}'}}}}", ["codegen", "x"]),
+    "a model to load": (f"llm: {{embedded: {{model: '{HIDING}'}}}}", ["codegen", "x", "-p", "embedded"]),
+    "a replayed file": (f"llm: {{replay: {{file: '{HIDING}'}}, provider: replay}}", ["codegen", "x"]),
+    "a folder for worktrees": (f"worktree: {{path: '/proc/{HIDING}'}}", ["worktrees", "list"]),
+    "an address": (f"llm: {{openai: {{endpoint: 'http://{HIDING}'}}, provider: openai}}", ["codegen", "x", "-m", "m"]),
+    "a setup": (f"worktree: {{setup: ['false {HIDING}']}}\n{OFFER}", ["codegen", "x", "--no-checks"]),
+    "a path to include": (f"worktree: {{include: ['../{HIDING}']}}\n{OFFER}", ["codegen", "x", "--no-checks"]),
+}
+
+
+@pytest.mark.parametrize("place", SHOWN_FROM_SETTINGS)
+def test_what_settings_hold_is_harmless_wherever_it_is_shown(repository: Path, miyabi: Miyabi, place: str) -> None:
+    text, arguments = SHOWN_FROM_SETTINGS[place]
+    (repository / ".miyabi.yml").write_text(text)
+    env = {"MIYABI_TRUST_CONFIG": "1", "OPENAI_BASE_URL": "" if "address" in place else "http://127.0.0.1:9"}
+    chosen = ["-p", "openai"] if arguments[-1] == "--no-checks" else []
+    ran = miyabi(*arguments, *chosen, cwd=repository, env=env)
+    assert ran.code in (0, 1, 2, 3, 4), ran.stderr
+    assert ran.stdout + ran.stderr
+    assert_harmless(ran.stdout, ran.stderr)
+
+
+def test_what_a_repository_is_named_and_holds_is_harmless(
+    tmp_path: Path, miyabi: Miyabi, git: Callable[..., str]
+) -> None:
+    root = tmp_path / f"p\x1b[2J{HIDING}"
+    root.mkdir()
+    git("init", "-q", "-b", f"main{HIDING}", cwd=root)
+    (root / "f").write_text("x")
+    git("add", ".", cwd=root)
+    git("commit", "-qm", FORGED.replace("\x00", ""), cwd=root)
+    (root / f"new{HIDING}").write_text("x")
+    turns = [call("exec", {"cmd": "echo >>f"}), say("done")] * 2
+    with chat_server(*turns) as server:
+        arguments = ("codegen", TASK, *model(server), "--no-checks", "--keep-worktree")
+        runs = [miyabi(*arguments, cwd=root), miyabi(*arguments, "--apply", cwd=root)]
+    (root / ".miyabi.yml").write_text("checks: [{name: a, command: b}]")
+    runs += [miyabi("codegen", TASK, cwd=root), miyabi("trust", cwd=root), miyabi("trust", "--revoke", cwd=root)]
+    runs += [miyabi(*words, cwd=root) for words in (["worktrees", "list"], ["worktrees", "clean", "--all"])]
+    runs += [miyabi("codegen", TASK, "--base", f"no{HIDING}", cwd=root, env={"MIYABI_TRUST_CONFIG": "1"})]
+    for ran in runs:
+        assert ran.code in (0, 2, 3, 4), ran.stderr
+        assert_harmless(ran.stdout, ran.stderr)
+
+
+def test_what_a_server_tells_of_its_models_is_harmless(repository: Path, miyabi: Miyabi) -> None:
+    from tests.support.ollama import Model, lines
+
+    (repository / ".miyabi.yml").write_text(f"llm: {{ollama: {{model: '{HIDING}'}}}}")
+    with ollama_server(models=[Model(FORGED), Model("gpt-oss:20b")]) as server:
+        server.pulls = [lines({"status": FORGED}, {"status": "success"}), lines({"error": FORGED})]
+        env = {"OLLAMA_HOST": server.url}
+        commands = (["list"], ["pull"], ["pull"])
+        runs = [miyabi("model", *words, "-p", "ollama", cwd=repository, env=env) for words in commands]
+    assert [ran.code for ran in runs] == [0, 0, 3]
+    for ran in runs:
+        assert_harmless(ran.stdout, ran.stderr)
+
+
+def test_what_a_run_s_files_hold_is_harmless(home: Path, miyabi: Miyabi) -> None:
+    folder = home / "data" / "runs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    begun = {"type": "run_started", "task": FORGED, "repository": FORGED}
+    (folder / "events.jsonl").write_text(f"{json.dumps(begun)}\n" + json.dumps({"type": "reply", "reply": FORGED}))
+    (folder / "error.json").write_text(json.dumps({"message": FORGED}))
+    for result in ("{", json.dumps({"status": FORGED})):
+        (folder / "result.json").write_text(result)
+        runs = [miyabi("runs", "list"), miyabi("codegen", "--resume", "last")]
+        runs += [miyabi("runs", "show", "--events")] if result == "{" else []
+        for ran in runs:
+            assert ran.code in (0, 2, 4), ran.stderr
+            assert_harmless(ran.stdout, ran.stderr)

@@ -48,11 +48,12 @@ class Lines:
 
     def feed(self, block: bytes) -> list[bytes]:
         """Return the lines that end in this block. Raises ValueError past `limit` bytes of one line."""
-        if self._after_return and block.startswith(b"\n"):  # the second half of a CR LF, cut by the network
-            block = block[1:]
         if not block:
             return []
+        joined = self._after_return and block.startswith(b"\n")  # the second half of a CR LF, cut by the network
         self._after_return = block.endswith(b"\r")
+        if joined and not (block := block[1:]):
+            return []
         first, *rest = LINE_END.split(block) if b"\r" in block else block.split(b"\n")
         self._parts.append(first)
         self._size += len(first)
@@ -82,13 +83,11 @@ class _Events:
         if not self.begun:
             self.begun = True
             line = line.removeprefix(BYTE_ORDER_MARK)
-        if line.startswith(b"data:"):
+        if line.startswith(b"data:") or line == b"data":  # a field without a colon has an empty value
             self.data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            self.size += len(line)
+            self.size += len(line) + 1
             if self.size > MAX_EVENT_BYTES:
                 raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
-        elif line == b"data":  # a field without a colon has an empty value
-            self.data.append(b"")
         elif not line and self.data:
             whole = self.data[0] if len(self.data) == 1 else b"\n".join(self.data)
             self.data, self.size = [], 0

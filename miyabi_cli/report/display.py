@@ -1,4 +1,4 @@
-"""What a model, a repository or an issue wrote, made safe for a terminal."""
+"""What a model, a repository or an issue wrote, made safe for a terminal or a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONTROLS = re.compile(
     "\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 # A line that GitHub's runner obeys: `::add-mask::x` and, anywhere in it, `##[command]` (actions/runner, ActionCommand).
-_ORDERS = re.compile(r"^([\s+-]*:)(?=:)|(#)(?=#\[)", re.MULTILINE)
+_ORDERS = re.compile(r"^((?:[^\S\n]|[+-])*+:)(?=:)|(#)(?=#\[)", re.MULTILINE)
 
 
 def safe_text(text: str) -> str:
@@ -24,6 +24,12 @@ def safe_text(text: str) -> str:
     """
     text = _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
     return _ORDERS.sub(r"\1\2 ", text) if os.environ.get("GITHUB_ACTIONS") == "true" else text
+
+
+def visible_text(text: str) -> str:
+    """Return text without terminal escapes; a character that `safe_text` takes out is named instead: `⟨U+202E⟩`."""
+    text = _ESCAPES.sub("", text.replace("\r\n", "\n"))
+    return _CONTROLS.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 def plain_text(text: str, lead: str = "") -> str:

@@ -24,7 +24,10 @@ Lines = Iterable[tuple[str, str | None]]
 
 def _lines(event: Mapping[str, Any]) -> Lines:
     shown = SHOWN.get(str(event.get("type")))
-    return shown(event) if shown else ()
+    try:
+        return tuple(shown(event)) if shown else ()
+    except (AttributeError, KeyError, TypeError, ValueError):  # the log is damaged, or another version's
+        return ((f"── an event that can't be read: {event['type']}", "dim"),)
 
 
 def _resumed(event: Mapping[str, Any]) -> Lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
@@ -12,6 +13,8 @@ from miyabi_cli.workspace.patch_places import Body, locate, old_lines
 
 Line = tuple[str, str]
 """A line's text and its ending: "\\n", "\\r\\n", or "" for a last line without one."""
+
+MOST_PAIRS = 50_000  # of like lines: difflib's time grows with them times the runs that it finds
 
 
 def change_text(text: str, change: FileChange) -> str:
@@ -99,12 +102,32 @@ def _merged(removed: list[str], own: list[Line], added: list[str], indent: Reind
     if removed is added:
         yield from own
         return
-    for tag, start, stop, first, last in SequenceMatcher(None, removed, added, autojunk=False).get_opcodes():
-        if tag == "equal":
-            yield from own[start:stop]
-            continue
-        for line in added[first:last]:
+    done = 0
+    for start, first, size in _kept(removed, added):
+        for line in added[done:first]:
             indented = indent(line)
             if indented is None:
                 raise _Unclear(line)
             yield indented, newline
+        yield from own[start : start + size]
+        done = first + size
+
+
+def _kept(removed: list[str], added: list[str]) -> list[tuple[int, int, int]]:
+    """Return (index in `removed`, index in `added`, length) of the lines that stay; the last is of length 0.
+
+    Of long runs of the same few lines only those at both ends stay.
+    """
+    there = Counter(removed)
+    if sum(there[line] for line in added) <= MOST_PAIRS:
+        blocks = SequenceMatcher(None, removed, added, autojunk=False).get_matching_blocks()
+        return [(block.a, block.b, block.size) for block in blocks]
+    head = _shared(removed, added)
+    tail = _shared(removed[head:][::-1], added[head:][::-1])
+    return [(0, 0, head), (len(removed) - tail, len(added) - tail, tail), (len(removed), len(added), 0)]
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    """Return how many lines two lists begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (line, its) in pairs if line != its), min(len(one), len(other)))

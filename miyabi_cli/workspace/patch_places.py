@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
@@ -109,8 +110,8 @@ def _narrowed(
 ) -> list[int]:
     """Leave out the places that the hunk's own words exclude; `lead` lines come before its first change."""
     if hunk.anchors:
-        within = [at for at in found if any(start <= at + lead < stop for start, stop in scopes)]
-        found = within or [at for at in found if any(start <= at + lead for start, _ in scopes)]
+        changes = [at + lead for at in found]
+        found = [at - lead for at in _within(scopes, changes) or _behind(scopes, changes)]
     if hunk.at_end:
         found = [at for at in found if not any(line.strip() for line in lines[at + count :])] or found
     if len(found) > 1 and hunk.line in found:
@@ -120,37 +121,67 @@ def _narrowed(
     return found
 
 
-def _scopes(lines: Sequence[str], anchors: Iterable[str], where: str) -> list[tuple[int, int]]:
-    """Return (start, stop) of what the `@@` lines name: from such a line to the next that is indented no deeper."""
+def _scopes(lines: Sequence[str], anchors: Sequence[str], where: str) -> list[tuple[int, int]]:
+    """Return (start, stop) of what the `@@` lines name: from such a line to the next that is indented no deeper.
+
+    They are in the order of the lines.
+    """
     scopes = [(0, len(lines))]
+    if not anchors:
+        return scopes
+    plain, ends = [_plain(line) for line in lines], _scope_ends(lines)
     for anchor in anchors:
-        named = _named(lines, anchor)
-        inner = [at for at in named if any(start <= at < stop for start, stop in scopes)]
-        behind = [at for at in named if any(start <= at for start, _ in scopes)]
-        if not behind:
+        named = _named(plain, anchor)
+        found = _within(scopes, named) or _behind(scopes, named)
+        if not found:
             raise PatchConflict(
                 f"{where}: its line `@@ {anchor[:120]}` is not in the file",
                 hint="after `@@` comes a line of the file that is above the change, or nothing",
             )
-        scopes = [(at, _scope_end(lines, at)) for at in inner or behind]
+        scopes = [(at, ends[at]) for at in found]
     return scopes
 
 
-def _named(lines: Sequence[str], anchor: str) -> list[int]:
+def _within(scopes: Sequence[tuple[int, int]], places: Iterable[int]) -> list[int]:
+    """Return those of ascending places that are in any of the scopes, in one pass over both."""
+    found = []
+    number = reach = 0
+    for at in places:
+        while number < len(scopes) and scopes[number][0] <= at:
+            reach = max(reach, scopes[number][1])
+            number += 1
+        if at < reach:
+            found.append(at)
+    return found
+
+
+def _behind(scopes: Sequence[tuple[int, int]], places: Iterable[int]) -> list[int]:
+    return [at for at in places if scopes[0][0] <= at]
+
+
+def _named(plain: Sequence[str], anchor: str) -> list[int]:
     wanted = _plain(anchor)
-    plain = [_plain(line) for line in lines]
     whole = [at for at, line in enumerate(plain) if line == wanted]
     return whole or [at for at, line in enumerate(plain) if wanted in line]
 
 
-def _scope_end(lines: Sequence[str], at: int) -> int:
-    depth = _depth(lines[at])
-    for number in range(at + 1, len(lines)):
-        line = lines[number].strip()
+def _scope_ends(lines: Sequence[str]) -> list[int]:
+    """Return for each line the next that is indented no deeper; in one pass from the end, as files may be long."""
+    ends = [len(lines)] * len(lines)
+    depths: list[int] = []  # of the lines below that may end a scope, ever deeper towards the nearest
+    places: list[int] = []
+    for at in reversed(range(len(lines))):
+        depth, line = _depth(lines[at]), lines[at].strip()
+        if nearest := bisect_right(depths, depth):
+            ends[at] = places[nearest - 1]
         # A closing bracket or an opening brace at the same depth belongs to it still.
-        if line and line[0] not in "{})]" and _depth(lines[number]) <= depth:
-            return number
-    return len(lines)
+        if line and line[0] not in "{})]":
+            while depths and depths[-1] >= depth:
+                depths.pop()
+                places.pop()
+            depths.append(depth)
+            places.append(at)
+    return ends
 
 
 def _depth(line: str) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_cli.errors import RepositoryError
-from miyabi_cli.redaction import Secret, secrets_in_url
+from miyabi_cli.redaction import Secret, secrets_in_header, secrets_in_url
 from miyabi_cli.workspace.git import Git, GitAnswer, check_git, check_name, git_failure, split_paths
 
 ALTERNATES_DEPTH = 5  # as deep as git itself follows them
@@ -102,13 +102,13 @@ def identity(repository: Repository, environ: Mapping[str, str] = os.environ) ->
 def secrets_in_configuration(repository: Repository) -> tuple[Secret, ...]:
     """Return what git's configuration holds that nobody else may see, with its key: passwords in the addresses of
     remotes, and headers that a server knows the user by (as CI's checkouts leave them)."""
-    pattern = r"^(remote\..*\.(push)?url|url\..*\.(push)?insteadof|http\..*extraheader|http\.extraheader)$"
+    pattern = r"^(remote\..*\.((push)?url|proxy)|url\..*\.(push)?insteadof|http\.(.*\.)?(extraheader|proxy))$"
     answer = Git(repository.git_dir, user_config=True).ask("config", "-z", "--get-regexp", pattern)
     found: list[Secret] = []
     for entry in answer.output.decode("utf-8", "replace").split("\0"):
         key, _, value = entry.partition("\n")
         in_urls = secrets_in_url(f"{value} {key}")
-        secrets = in_urls or ((value.rpartition(" ")[2],) if key.lower().endswith("extraheader") else ())
+        secrets = in_urls or (secrets_in_header(value) if key.lower().endswith("extraheader") else ())
         found += ((key.split("://")[0].rstrip("."), secret) for secret in secrets)
     return tuple(found)
 
