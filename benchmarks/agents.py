@@ -101,7 +101,7 @@ async def work(url: str, repository: Path, count: int, steps: int, sandbox: str)
     from miyabi_cli.codegen.run import run_codegen
     from miyabi_cli.commands import flags
     from miyabi_cli.commands.begun import Begun
-    from miyabi_cli.commands.codegen import open_means
+    from miyabi_cli.commands.means import open_means
     from miyabi_cli.events import Event
     from miyabi_cli.report.progress import Progress
     from miyabi_cli.report.streams import open_streams

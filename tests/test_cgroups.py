@@ -11,7 +11,8 @@ from subprocess import PIPE, STDOUT
 
 import pytest
 
-from miyabi_cli.workspace.cgroups import limited_processes, pids_folder
+from miyabi_cli.workspace.cgroups import limited_group, pids_folder
+from miyabi_cli.workspace.processes import Limits
 
 
 def lay_out(mount: Path, own: str, handing_down: tuple[str, ...] = ()) -> Path:
@@ -57,14 +58,32 @@ def test_where_there_is_none_there_is_none(tmp_path: Path, own: str) -> None:
 
 def test_without_a_folder_there_is_no_limit(tmp_path: Path) -> None:
     for folder in (None, tmp_path / "gone"):
-        with limited_processes(5, folder) as joining:
+        with limited_group(Limits(processes=5), folder) as joining:
             assert joining == ()
+
+
+def test_memory_is_limited_where_its_controller_is_handed_down(tmp_path: Path) -> None:
+    """On folders laid out as version 2 has them: in those of the kernel a group comes with its files."""
+    for memory, written in ((1 << 30, str(1 << 30)), (None, "max")):
+        with limited_group(Limits(processes=5, memory_bytes=memory), laid_out_group(tmp_path / written)) as joining:
+            group = Path(joining[-1]).parent
+            assert (group / "memory.max").read_text() == written
+            assert (group / "memory.oom.group").read_text() == "1"
+
+
+def laid_out_group(folder: Path) -> Path:
+    """Have a used group lie ready, with the files of both controllers."""
+    folder.mkdir()
+    with limited_group(Limits(), folder) as joining:
+        for name in ("memory.max", "memory.oom.group"):
+            (Path(joining[-1]).parent / name).touch()
+    return folder
 
 
 def test_a_command_that_can_not_join_does_not_run(tmp_path: Path) -> None:
     folder = tmp_path / "groups"
     folder.mkdir()
-    with limited_processes(5, folder) as joining:
+    with limited_group(Limits(processes=5), folder) as joining:
         shutil.rmtree(joining[-1].rpartition("/")[0])
         ended = subprocess.run([*joining, "touch", tmp_path / "ran"], capture_output=True)
     assert ended.returncode != 0
@@ -76,7 +95,7 @@ def test_the_limit_holds_for_all_that_a_command_starts() -> None:
     if folder is None or not shutil.which("dash"):
         pytest.skip("no cgroup of processes can be made here, or no shell that gives up at once")
     for _ in range(2):  # the second takes the first's group
-        with limited_processes(5, folder) as joining:
+        with limited_group(Limits(processes=5), folder) as joining:
             script = "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo all"
             ended = subprocess.run([*joining, "dash", "-c", script], stdout=PIPE, stderr=STDOUT, text=True, timeout=60)
             assert ended.returncode != 0

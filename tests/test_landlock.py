@@ -21,7 +21,8 @@ import pytest
 
 from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace.landlock import Landlock, landlock_abi, open_landlock
-from miyabi_cli.workspace.mounts import find_toolchains
+from miyabi_cli.workspace.landlock_rules import Handled, handled, weaknesses
+from miyabi_cli.workspace.mounts import Toolchains, find_toolchains
 from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.policy import CLOSED, Policy
 from miyabi_cli.workspace.processes import Limits
@@ -61,7 +62,14 @@ def test_it_is_what_there_is_without_bubblewrap(bench: Bench, tmp_path: Path, mo
     assert sandbox.kind == "landlock"
     assert sandbox.warnings[0] == "bubblewrap (bwrap) is not installed"
     told = " ".join(sandbox.warnings)
-    for weakness in ("see other processes", "modes and times", "localhost's too", "/dev/shm", ".git is undone"):
+    for weakness in (
+        "see other processes",
+        "modes, times",
+        "localhost's too",
+        "/dev/shm",
+        ".git is undone",
+        "/proc/net",
+    ):
         assert weakness in told
 
 
@@ -102,6 +110,36 @@ def test_what_is_no_command_is_an_outcome(bench: Bench) -> None:
     assert bench.run(["/etc/passwd"]).exit_code == 126
     for command in (["echo", "a\0b"], ["echo", "\ud800"]):
         assert bench.run(command).exit_code == 126
+
+
+@pytest.mark.parametrize(
+    ("abi", "expected"),
+    [
+        (3, (0x7FFF, 0, 0, 8)),
+        (4, (0x7FFF, 3, 0, 16)),
+        (5, (0xFFFF, 3, 0, 16)),
+        (6, (0xFFFF, 3, 3, 24)),
+        (8, (0xFFFF, 3, 3, 24)),
+        (9, (0x1FFFF, 3, 3, 24)),
+        (10, (0x1FFFF, 15, 3, 24)),
+        (99, (0x1FFFF, 15, 3, 24)),
+    ],
+)
+def test_all_that_a_kernel_can_refuse_is_asked_of_it(abi: int, expected: tuple[int, int, int, int]) -> None:
+    files, network, scopes, size = expected
+    assert handled(abi, network=False) == Handled(files, network, scopes, size)
+    assert handled(abi, network=True) == Handled(files, 0, scopes, size)
+
+
+def test_what_a_kernel_can_not_hold_is_told(bench: Bench) -> None:
+    told = {abi: " ".join(weaknesses(abi, Toolchains(), network=False)) for abi in (5, 7, 9, 10)}
+    assert "all sockets but pairs are closed (localhost's too)" in told[7]
+    assert "(ABI 7) can't hold Unix sockets by path (ABI 9) and UDP (ABI 10)" in told[7]
+    assert "(ABI 9) can't hold UDP (ABI 10)" in told[9]
+    assert "can't hold" not in told[10]
+    assert ("send signals" in told[5], "send signals" in told[7]) == (True, False)
+    assert "Unix sockets are closed" in " ".join(weaknesses(7, Toolchains(), network=True))
+    assert "Unix sockets are closed" not in " ".join(weaknesses(9, Toolchains(), network=True))
 
 
 # Files

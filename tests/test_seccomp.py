@@ -105,6 +105,8 @@ def test_without_namespaces_there_are_no_sockets_but_pairs_and_the_internets_whe
 
     assert families("socket") == set()
     assert families("socket", network=True) == {2, 10, 16}
+    assert families("socket", unix=True) == {1}
+    assert families("socket", network=True, unix=True) == {1, 2, 10, 16}
     assert families("socketpair", network=True) == families("socketpair") == {1}
 
 

@@ -21,11 +21,15 @@ class Bounds:
 
 @dataclass(slots=True)
 class Allowance:
-    """The account of one run, shared by its attempts. `clock` gives seconds, and is there for tests."""
+    """The account of one run, shared by its attempts. `clock` gives seconds, and is there for tests.
+
+    `disk` says which limit the run's commands have reached on the disk, or None.
+    """
 
     bounds: Bounds
     clock: Callable[[], float] = field(default=time.monotonic)
     usage: Usage = field(default_factory=Usage)
+    disk: Callable[[], str | None] = lambda: None
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,4 +56,4 @@ class Allowance:
             return f"the limit of {bounds.tokens} tokens"
         if bounds.cost_usd is not None and usage.cost_usd and usage.cost_usd >= bounds.cost_usd:
             return f"the cost limit of {bounds.cost_usd:g} USD"
-        return None
+        return self.disk()

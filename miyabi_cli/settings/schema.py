@@ -149,6 +149,13 @@ class LimitSettings(_Section):
         default=100_000, description="Bytes of a command's output that are kept: its head and its tail."
     )
     tokens: Count | None = Field(default=None, description="Tokens of one run, input and output; null: no cap.")
+    disk_bytes: Count = Field(
+        default=16 << 30, description="Bytes that all commands of one run may write to the disk together."
+    )
+    memory_bytes: Count | None = Field(
+        default=None,
+        description="Bytes of memory of a command, all its processes together; null: three quarters of the machine's.",
+    )
 
 
 class WorktreeSettings(_Section):
@@ -159,7 +166,9 @@ class WorktreeSettings(_Section):
 
 
 class SandboxSettings(_Section):
-    mode: Literal["auto", "off"] = Field(default="auto", description="`auto`: bubblewrap, else Landlock; `off`: none.")
+    mode: Literal["auto", "off"] = Field(
+        default="auto", description="`auto`: bubblewrap, else Landlock; on macOS sandbox-exec; `off`: none."
+    )
     network: bool = Field(default=False, description="Let commands use the network.")
     read: tuple[FilePath, ...] = Field(default=(), description="Further paths that commands may read.")
     write: tuple[FilePath, ...] = Field(default=(), description="Further paths that commands may write.")

@@ -17,14 +17,15 @@ from pathlib import Path
 
 from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace import layout
-from miyabi_cli.workspace.cgroups import limited_processes, pids_folder
+from miyabi_cli.workspace.cgroups import limited_group, pids_folder
 from miyabi_cli.workspace.environment import sandbox_environment
 from miyabi_cli.workspace.mounts import Toolchains, find_toolchains, is_there
-from miyabi_cli.workspace.place import Place, limited, resolve_workdir, workdir_refused
+from miyabi_cli.workspace.orphans import end_orphans
+from miyabi_cli.workspace.place import Place, asked_of, limited
 from miyabi_cli.workspace.policy import CLOSED, OFF_HINT, Policy
 from miyabi_cli.workspace.processes import NOT_FOUND, Limits, Outcome, run_process
+from miyabi_cli.workspace.quota import DiskQuota
 from miyabi_cli.workspace.seccomp import seccomp_program
-from miyabi_cli.workspace.shell import shell_argv
 
 _KEPT_PLACES = 64
 _PROBE_SECONDS = 20
@@ -46,6 +47,7 @@ def open_bubblewrap(
 ) -> Bubblewrap:
     """Return a sandbox that works on this machine, tried once a process; see `open_sandbox`."""
     policy = policy.expanded()
+    end_orphans()
     read, write = policy.readable, policy.writable
     arguments = layout.system_arguments(network=policy.network, is_root=os.geteuid() == 0)
     base = Base(tuple(arguments), layout.copied_files(network=policy.network), seccomp_program())
@@ -54,7 +56,7 @@ def open_bubblewrap(
     there, open_paths = ([path for path in paths if path not in missing] for paths in (read, write))
     toolchains = find_toolchains(repository, environ, there, open_paths)
     warnings = tuple(f"{path}: not there, so the sandbox does not show it" for path in missing)
-    return Bubblewrap(program, base, toolchains, environ, policy.limits, warnings)
+    return Bubblewrap(program, base, toolchains, environ, policy, warnings)
 
 
 def find_programs(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -114,12 +116,13 @@ class Bubblewrap:
         base: Base,
         toolchains: Toolchains,
         environ: Mapping[str, str],
-        limits: Limits,
+        policy: Policy,
         warnings: Sequence[str] = (),
     ) -> None:
         self._program = str(program)
         self._base = base
-        self._limits = limits
+        self._policy = policy
+        self.quota = DiskQuota(policy.disk_bytes)
         self._toolchains = toolchains
         self._environment = sandbox_environment(environ, toolchains, layout.HOME)
         self._shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
@@ -132,6 +135,14 @@ class Bubblewrap:
         self._views: dict[object, layout.View] = {}
         unfiltered = () if base.seccomp else (f"no filter of system calls for {platform.machine()}: seccomp is off",)
         self.warnings = (*warnings, *unfiltered)
+
+    def version(self) -> str:
+        """Return the program's, and where it lies."""
+        try:
+            said = subprocess.run([self._program, "--version"], capture_output=True, timeout=_PROBE_SECONDS, text=True)
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return self._program
+        return f"{said.stdout.strip().removeprefix('bubblewrap ')} ({self._program})"
 
     def inside(self, place: Place) -> Path:
         """Return the repository's own path, where the tree is mounted."""
@@ -147,21 +158,18 @@ class Bubblewrap:
         workdir: str = "",
     ) -> Outcome:
         """Run a command in the sandbox; see `Sandbox.run`."""
-        limits = limits or self._limits
-        folder = resolve_workdir(place, workdir)
-        if folder is None:
-            return workdir_refused(workdir)
-        argv = shell_argv(command, self._shell)
-        if not argv:
-            return Outcome(NOT_FOUND, "no command\n", 0.0)
-        argv = limited(argv, limits, prlimit=self._prlimit, count_processes=self._count_processes)
+        limits = self._policy.limits_of(limits)
+        asked = asked_of(command, place, workdir, self._shell)
+        if isinstance(asked, Outcome):
+            return asked
+        argv = limited(asked.argv, limits, prlimit=self._prlimit, count_processes=self._count_processes)
         mounts = self._mounts(place)
         with (
             _status_pipe() as status,
             self._base.opened() as (arguments, descriptors),
-            limited_processes(limits.processes, self._cgroups) as joining,
+            limited_group(limits, self._cgroups) as joining,
         ):
-            own = ["--json-status-fd", str(status.write_end), "--chdir", str(place.inside / folder)]
+            own = ["--json-status-fd", str(status.write_end), "--chdir", str(place.inside / asked.folder)]
             outcome = await run_process(
                 [*(joining or self._behind_us), self._program, *arguments, *mounts, *own, "--", *argv],
                 cwd=Path("/"),
@@ -170,6 +178,7 @@ class Bubblewrap:
                 pass_fds=(status.write_end, *descriptors),
                 first_inside=status.child,
                 folders=_writable_folders(place),
+                quota=self.quota,
             )
             _raise_failure(outcome, status)
         return outcome

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from miyabi_cli.workspace.processes import Limits
+
 _MOUNT = Path("/sys/fs/cgroup")
 _NAME = "miyabi"
 _numbers = itertools.count()
@@ -24,12 +26,13 @@ _JOIN = 'echo $$ >"$0" && exec "$@"'
 
 
 @contextlib.contextmanager
-def limited_processes(limit: int, folder: Path | None) -> Iterator[tuple[str, ...]]:
-    """Give what to put before a command's arguments, so that it and all that it starts are `limit` tasks at the most.
+def limited_group(limits: Limits, folder: Path | None) -> Iterator[tuple[str, ...]]:
+    """Give what to put before a command's arguments, so that it and all that it starts are held to a number of tasks,
+    and to their memory where the controller is handed down too (version 2).
 
     `folder` is one that `pids_folder` returned. () is given where no cgroup can be made.
     """
-    group = _taken(folder, limit) if folder else None
+    group = _taken(folder, limits) if folder else None
     if group is None:
         yield ()
         return
@@ -44,7 +47,7 @@ def pids_folder(mount: Path = _MOUNT, own: Path = Path("/proc/self/cgroup")) -> 
     """Return a folder of cgroups that can hold processes to a number, None where there is none that may be used."""
     for folder in _candidates(mount, own):
         trial = folder / f"{_NAME}-{os.getpid()}-trial"
-        if _make(trial, 1):
+        if _make(trial, Limits(processes=1)):
             trial.rmdir()  # nothing was ever in it
             _sweep(folder)
             atexit.register(_sweep, folder)
@@ -76,32 +79,37 @@ def _hands_down(folder: Path) -> bool:
         return False
 
 
-def _taken(folder: Path, limit: int) -> Path | None:
+def _taken(folder: Path, limits: Limits) -> Path | None:
     """Return a group that no command is in: a used one, since one can't be removed the moment that it is empty."""
     for used in [group for group in _free if group.parent == folder]:
         _free.remove(used)
-        if _limit(used, limit):
+        if _limit(used, limits):
             return used
     group = folder / f"{_NAME}-{os.getpid()}-{next(_numbers)}"
-    return group if _make(group, limit) else None
+    return group if _make(group, limits) else None
 
 
-def _make(group: Path, limit: int) -> bool:
+def _make(group: Path, limits: Limits) -> bool:
     try:
         group.mkdir()
     except OSError:
         return False
-    if _limit(group, limit):
+    if _limit(group, limits):
         return True
     group.rmdir()
     return False
 
 
-def _limit(group: Path, limit: int) -> bool:
+def _limit(group: Path, limits: Limits) -> bool:
     try:
-        (group / "pids.max").write_text(str(limit))
+        (group / "pids.max").write_text(str(limits.processes))
     except OSError:
         return False
+    if (group / "memory.max").exists():
+        most = "max" if limits.memory_bytes is None else str(limits.memory_bytes)
+        for name, value in (("memory.max", most), ("memory.oom.group", "1")):
+            with contextlib.suppress(OSError):  # the watch holds it as well
+                (group / name).write_text(value)
     return True
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from miyabi_cli.redaction import SECRET_NAME, secrets_in_url
 from miyabi_cli.workspace.mounts import Toolchains
 
 _KEPT = ("LANG", "LANGUAGE", "TZ", "USER", "LOGNAME")
@@ -14,11 +14,8 @@ _KEPT_CHOICES = ("PYENV_VERSION", "RUSTUP_TOOLCHAIN", "GOTOOLCHAIN", "ASDF_DEFAU
 _NO_GIT_CONFIG = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
 _ALWAYS = {"TERM": "dumb", "PAGER": "cat", "PYTHONDONTWRITEBYTECODE": "1"}
 
-_SECRET_NAME = re.compile(
-    r"KEYS?$|TOKEN|SECRET|PASSWO?R?D|PASSPHRASE|CREDENTIAL|_PAT$|_AUTH$|^AUTH_|AUTHORI[SZ]ATION|COOKIE"
-    r"|^SSH_AUTH_SOCK$|^SSH_AGENT_PID$|^GPG_AGENT_INFO$|^DBUS_SESSION_BUS_ADDRESS$"
-)
-_SECRET_VALUE = re.compile(r"://[^/\s:@]*:[^/\s@]+@")  # a URL with a password
+# What leads to an agent or a bus that acts for the user, and is no secret itself.
+_LEADS_TO_AGENTS = frozenset(("SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO", "DBUS_SESSION_BUS_ADDRESS"))
 
 
 def sandbox_environment(environ: Mapping[str, str], toolchains: Toolchains, home: Path) -> dict[str, str]:
@@ -39,9 +36,10 @@ def sandbox_environment(environ: Mapping[str, str], toolchains: Toolchains, home
 
 def unconfined_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the caller's variables without git's own (a hook's GIT_DIR, say) and without what looks like a secret."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith("GIT_") and not _SECRET_NAME.search(name.upper()) and not _SECRET_VALUE.search(value)
-    }
+    kept = {name: value for name, value in environ.items() if not name.startswith("GIT_") and not _tells(name, value)}
     return kept | {"GIT_TERMINAL_PROMPT": "0"} | _ALWAYS
+
+
+def _tells(name: str, value: str) -> bool:
+    name = name.upper()
+    return name in _LEADS_TO_AGENTS or bool(SECRET_NAME.search(name)) or bool(secrets_in_url(value))

@@ -1,53 +1,48 @@
 """The sandbox by Landlock and seccomp, for machines that allow no namespaces: rules on paths, no mounts.
 
 No library serves: sandlock, the nearest, needs ABI 6 (Linux 6.12) and leaves root its capabilities.
-What it can't do as bubblewrap does is in `warnings`. See `confined` for the program that runs a command, and
+What it can't do as bubblewrap does is in `warnings`. See `confined` for what a command runs in, and
 https://docs.kernel.org/userspace-api/landlock.html for what each ABI of Landlock can refuse.
 """
 
 from __future__ import annotations
 
-import contextlib
-import marshal
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from miyabi_cli.errors import MachineError, SandboxError
-from miyabi_cli.workspace.cgroups import limited_processes, pids_folder
+from miyabi_cli.errors import SandboxError
+from miyabi_cli.workspace.cgroups import limited_group, pids_folder
 from miyabi_cli.workspace.environment import sandbox_environment
 from miyabi_cli.workspace.git_guard import GitGuard
-from miyabi_cli.workspace.landlock_rules import READ, RIGHTS_OF_ABI, SCOPES, WRITE, kernel_limits, system_rules
+from miyabi_cli.workspace.landlock_rules import (
+    READ,
+    UNIX_ABI,
+    WRITE,
+    handled,
+    kernel_limits,
+    system_rules,
+    weaknesses,
+)
+from miyabi_cli.workspace.launcher import launch, probe
 from miyabi_cli.workspace.mounts import Toolchains, find_toolchains, is_there
-from miyabi_cli.workspace.place import Place, resolve_workdir, workdir_refused
+from miyabi_cli.workspace.place import Place, asked_of
 from miyabi_cli.workspace.policy import OFF_HINT, Policy
-from miyabi_cli.workspace.processes import CANNOT_RUN, NOT_FOUND, Limits, Outcome, run_process
-from miyabi_cli.workspace.removal import remove_tree
+from miyabi_cli.workspace.processes import CANNOT_RUN, Limits, Outcome, run_child
+from miyabi_cli.workspace.quota import DiskQuota
+from miyabi_cli.workspace.scratch import private_folders
 from miyabi_cli.workspace.seccomp import seccomp_program
-from miyabi_cli.workspace.shell import shell_argv
 
 LOWEST_ABI = 3  # before it (Linux 6.2) every file of the user's could be cut to nothing
-_SIGNAL_ABI = 6
 
-# As a module it is compiled once, as a script each time.
-_CONFINED = "import sys; sys.path.append(sys.argv.pop(1)); import confined; confined.main()"
 _NICE = 10
 _UNDONE = "[.git was changed; it is as before now]\n"
-
-_WEAKER = (
-    "commands run under Landlock and seccomp, without namespaces: they see other processes with their arguments, and "
-    "whether a file is there, its size and times; they can change the modes and times of your files, not the contents",
-    "sockets (localhost's too), /dev/shm, terminals and /tmp itself are closed: tests that need them fail",
-    "a change of .git is undone after the command, not refused",
-)
-_NO_SCOPE = "this kernel (Landlock below ABI 6) lets commands send signals to your other processes"
-_OPEN_NETWORK = "the network is open, so commands reach the servers on localhost as well"
 
 
 def open_landlock(
@@ -106,42 +101,38 @@ class Landlock:
         warnings: Sequence[str] = (),
     ) -> None:
         self._policy = policy
+        self.quota = DiskQuota(policy.disk_bytes)
         self._toolchains = toolchains
         self._environ = dict(environ)
-        self._handled = next(rights for least, rights in reversed(RIGHTS_OF_ABI) if abi >= least)
-        self._scoped = SCOPES if abi >= _SIGNAL_ABI else 0
-        self._filter = seccomp_program(is_shared=True, network=policy.network)
+        self._abi = abi
+        self._handled = handled(abi, network=policy.network)
+        self._filter = seccomp_program(is_shared=True, network=policy.network, unix=abi >= UNIX_ABI)
         self._shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
         self._guard = GitGuard()
         self._is_root = os.geteuid() == 0
         self._cgroups = pids_folder() if self._is_root else None
         self._system = tuple(system_rules(policy, toolchains))
-        scope = () if self._scoped else (_NO_SCOPE,)
-        network = (_OPEN_NETWORK,) if policy.network else ()
-        self.warnings = (*warnings, *_WEAKER, *scope, *network, *_not_mounted(toolchains))
+        self.warnings = (*warnings, *weaknesses(abi, toolchains, network=policy.network))
+
+    def version(self) -> str:
+        """Return the version of the kernel's interface."""
+        return f"ABI {self._abi}"
 
     def inside(self, place: Place) -> Path:
         """Return the tree itself: nothing can be mounted at the repository's path."""
         return place.tree
 
     def probe(self) -> None:
-        """Run `true`; raises SandboxError where the program that confines does not work."""
-        import subprocess
-
-        with tempfile.TemporaryDirectory(prefix="miyabi-") as folder:
-            place = Place(Path(folder), Path(folder))
-            plan = self._plan(place, ["/bin/sh", "-c", ":"], self._policy.limits, (Path(folder),), {}, Path(folder))
-            with _handed(plan) as (argv, descriptors, status):
-                try:
-                    done = subprocess.run(
-                        argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, pass_fds=descriptors, env={}
-                    )
-                except (OSError, subprocess.SubprocessError) as error:
-                    raise SandboxError(f"Landlock does not work here: {error}", hint=OFF_HINT) from None
-                said = _said(status)
-        if done.returncode or said != "ok":
-            last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise SandboxError(f"Landlock does not work here: {said or last}", hint=OFF_HINT)
+        """Run `true`; raises SandboxError where commands can't be confined here."""
+        with tempfile.TemporaryDirectory(prefix="miyabi-") as name, open(os.devnull, "wb") as output:
+            folder = Path(name)
+            place = Place(folder, folder)
+            plan = self._plan(place, ["/bin/sh", "-c", ":"], self._policy.limits, (folder,), {}, folder)
+            try:
+                probe(plan, output.fileno())
+            except SandboxError as error:
+                message = error.message.removeprefix("the sandbox failed: ")
+                raise SandboxError(f"Landlock does not work here: {message}", hint=OFF_HINT) from None
 
     async def run(
         self,
@@ -153,45 +144,26 @@ class Landlock:
         workdir: str = "",
     ) -> Outcome:
         """Run a command in the sandbox; see `Sandbox.run`."""
-        limits = limits or self._policy.limits
-        folder = resolve_workdir(place, workdir)
-        if folder is None:
-            return workdir_refused(workdir)
-        argv = shell_argv(command, self._shell)
-        if not argv:
-            return Outcome(NOT_FOUND, "no command\n", 0.0)
-        try:
-            for text in (*argv, *(environment or {}), *(environment or {}).values()):
-                os.fsencode(text)
-        except UnicodeEncodeError as error:
-            return Outcome(CANNOT_RUN, f"not a command: {error}\n", 0.0)
-        with _private_folders(place) as (home, temporary), self._guard.guarding(place.tree) as git:
+        limits = self._policy.limits_of(limits)
+        asked = asked_of(command, place, workdir, self._shell)
+        if isinstance(asked, Outcome):
+            return asked
+        if (refused := _not_in_bytes((*asked.argv, *(environment or {}), *(environment or {}).values()))) is not None:
+            return refused
+        with private_folders(place) as (home, temporary), self._guard.guarding(place.tree) as git:
             variables = self._variables(home, temporary) | dict(environment or {})
-            plan = self._plan(place, argv, limits, (home, temporary), variables, place.tree / folder)
+            plan = self._plan(place, asked.argv, limits, (home, temporary), variables, place.tree / asked.folder)
             outcome = await self._run(
                 plan, limits, (place.tree, home, temporary, *(host for host, _ in place.writable))
             )
         return replace(outcome, output=f"{outcome.output}{_UNDONE}") if git.was_undone else outcome
 
     async def _run(self, plan: dict[str, Any], limits: Limits, folders: Sequence[Path]) -> Outcome:
-        with (
-            limited_processes(limits.processes, self._cgroups) as joining,
-            _handed(plan | self._held_by(joining)) as (argv, descriptors, status),
-        ):
-            outcome = await run_process(
-                argv,
-                cwd=Path("/"),
-                environment={},
-                limits=limits,
-                pass_fds=descriptors,
-                ends_itself=True,
-                folders=folders,
+        with limited_group(limits, self._cgroups) as joining:
+            held = plan | self._held_by(joining)
+            return await run_child(
+                lambda output: launch(held, output), limits=limits, folders=folders, quota=self.quota
             )
-            said = _said(status)
-        if said != "ok" and not outcome.timed_out:
-            message = said or outcome.output.strip().rpartition("\n")[2]
-            raise SandboxError(f"the sandbox failed: {message}", hint=OFF_HINT)
-        return outcome
 
     def _held_by(self, joining: Sequence[str]) -> dict[str, Any]:
         """Return what holds root's processes: a cgroup, whose file comes last of what joins it, else our watch."""
@@ -222,64 +194,21 @@ class Landlock:
             "environment": {os.fsencode(name): os.fsencode(value) for name, value in variables.items()},
             "folder": os.fsencode(folder),
             "rules": rules + [(os.fsencode(path), rights, True) for path, rights in own],
-            "handled": self._handled,
-            "scoped": self._scoped,
+            "handled": self._handled.files,
+            "handled_network": self._handled.network,
+            "scoped": self._handled.scopes,
+            "attribute_bytes": self._handled.size,
             "filter": self._filter,
             "limits": kernel_limits(limits),
-            "parent": os.getpid(),
             "nice": 0,
             "group": None,
         }
 
 
-def _not_mounted(toolchains: Toolchains) -> Iterator[str]:
-    if toolchains.masked:
-        yield "folders above secrets can't be listed, and what is made in them meanwhile is not seen"
-    if toolchains.dependencies:
-        names = ", ".join(name for name, _ in toolchains.dependencies)
-        yield f"{names} can be read at the repository's own path, but is not in the worktree"
-
-
-@contextlib.contextmanager
-def _private_folders(place: Place) -> Iterator[tuple[Path, Path]]:
-    """Give folders for HOME and TMPDIR: those of the scratch folder, else new ones that are removed at the end."""
-    if place.scratch is not None:
-        yield _made(place.scratch)
-        return
-    top = Path(tempfile.mkdtemp(prefix="miyabi-"))
+def _not_in_bytes(texts: Sequence[str]) -> Outcome | None:
     try:
-        yield _made(top)
-    finally:
-        with contextlib.suppress(MachineError):
-            remove_tree(top)
-
-
-def _made(top: Path) -> tuple[Path, Path]:
-    home, temporary = top / "home", top / "tmp"
-    for path in (home, temporary):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return home.resolve(), temporary.resolve()
-
-
-def _said(status: int) -> str:
-    try:
-        return os.read(status, 1000).decode(errors="replace")
-    except BlockingIOError:
-        return ""
-
-
-@contextlib.contextmanager
-def _handed(plan: Mapping[str, Any]) -> Iterator[tuple[list[str], tuple[int, int], int]]:
-    """Give the argv that runs a plan, the descriptors to pass on, and the one to read "ok" or an error from."""
-    plan_end = os.memfd_create("plan", os.MFD_CLOEXEC)
-    read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)
-    try:
-        with open(plan_end, "wb", closefd=False) as file:
-            marshal.dump(dict(plan), file)
-        os.lseek(plan_end, 0, os.SEEK_SET)
-        argv = [sys.executable, "-I", "-S", "-c", _CONFINED, str(Path(__file__).parent), str(plan_end), str(write_end)]
-        yield argv, (plan_end, write_end), read_end
-    finally:
-        for descriptor in (plan_end, read_end, write_end):
-            os.close(descriptor)
+        for text in texts:
+            os.fsencode(text)
+    except UnicodeEncodeError as error:
+        return Outcome(CANNOT_RUN, f"not a command: {error}\n", 0.0)
+    return None

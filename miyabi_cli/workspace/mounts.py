@@ -133,7 +133,7 @@ class _Search:
             self._variables["VIRTUAL_ENV"] = active
 
     def show_repository_dependencies(self) -> None:
-        for path in _dependency_folders(self._repositories[0]):
+        for path in dependency_folders(self._repositories[0]):
             if len(self._dependencies) < _MAXIMUM_DEPENDENCIES:
                 self._show_prefix(path)
 
@@ -258,7 +258,7 @@ def _bases_of_environment(prefix: Path) -> list[Path]:
     return [folder for folder in (*homes, (prefix / "bin/python").resolve().parent) if folder.is_absolute()]
 
 
-def _dependency_folders(repository: Path) -> Iterator[Path]:
+def dependency_folders(repository: Path) -> Iterator[Path]:
     """Yield the folders of installed dependencies at the top of a repository and in its packages, two levels down."""
     level = [repository]
     looked_at = 0

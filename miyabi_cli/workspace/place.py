@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_cli.workspace.processes import CANNOT_RUN, Limits, Outcome
+from miyabi_cli.workspace.processes import CANNOT_RUN, NOT_FOUND, Limits, Outcome
+from miyabi_cli.workspace.shell import shell_argv
 
 DEFAULT_LIMITS = Limits()
 
@@ -45,21 +46,34 @@ def resolve_workdir(place: Place, workdir: str) -> Path | None:
     return folder.relative_to(tree) if is_inside else None
 
 
-def workdir_refused(workdir: str) -> Outcome:
-    """Return the outcome of a command whose working folder is not one of the tree."""
-    return Outcome(CANNOT_RUN, f"not a folder of this repository: {workdir!r}\n", 0.0)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command that can be tried: its argv, never empty, and its working folder relative to the tree."""
+
+    argv: tuple[str, ...]
+    folder: Path
+
+
+def asked_of(command: str | Sequence[str], place: Place, workdir: str, shell: str) -> Asked | Outcome:
+    """Return what to run, as every sandbox understands `Sandbox.run`, or the outcome of what can't be."""
+    folder = resolve_workdir(place, workdir)
+    if folder is None:
+        return Outcome(CANNOT_RUN, f"not a folder of this repository: {workdir!r}\n", 0.0)
+    argv = shell_argv(command, shell)
+    return Asked(tuple(argv), folder) if argv else Outcome(NOT_FOUND, "no command\n", 0.0)
 
 
 def limited(argv: Sequence[str], limits: Limits, *, prlimit: str | None, count_processes: bool) -> list[str]:
-    """Return an argv that sets the kernel's limits, then becomes the command: by prlimit(1), else by a shell."""
+    """Return an argv that sets the kernel's limits, then becomes the command: by prlimit(1), else by a shell.
+
+    None is of memory: those count what is reserved and not used, as sanitizers, Go and V8 do by the terabyte.
+    """
     if not argv:
         return []
     if prlimit is None:
-        # -f counts blocks of 512 bytes, -v kilobytes; for processes shells don't agree on an option
-        memory = "" if limits.memory_bytes is None else f"ulimit -v {limits.memory_bytes // 1024}; "
-        script = f'ulimit -c 0; ulimit -f {limits.file_bytes // 512}; {memory}exec "$@"'
+        # -f counts blocks of 512 bytes; for processes shells don't agree on an option
+        script = f'ulimit -c 0; ulimit -f {limits.file_bytes // 512}; exec "$@"'
         return ["/bin/sh", "-c", script, "sh", *argv]
     options = ["--core=0", f"--fsize={limits.file_bytes}"]
     options += [f"--nproc={limits.processes}"] if count_processes else []
-    options += [f"--as={limits.memory_bytes}"] if limits.memory_bytes is not None else []
     return [prlimit, *options, "--", *argv]

@@ -1,37 +1,37 @@
-"""One command as a child process: bounded in time, output and size, and gone before its result is returned.
-
-Children are started from the event loop's own thread, since bubblewrap's --die-with-parent follows the thread.
-"""
+"""One command as a child process: bounded in time, output and size, and gone before its result is returned."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from miyabi_cli.workspace.children import Child, OwnChild
 from miyabi_cli.workspace.output import BoundedOutput
-from miyabi_cli.workspace.watch import Watch, descendants, is_running
+from miyabi_cli.workspace.quota import DiskQuota
+from miyabi_cli.workspace.watch import Watch, descendants
 
 TIMED_OUT, CANNOT_RUN, NOT_FOUND = 124, 126, 127  # exit codes as timeout(1) and a shell use them
 
 _ENDLESS_OUTPUT = 256 << 20  # bytes after which a command is taken to never stop
 _READ_SIZE = 1 << 16
 _LOOK_EVERY = 0.05  # seconds between looks at what the command uses
+_COUNT_EVERY = 20  # looks, after which its processes are counted whatever is seen
 _ORPHAN_GRACE = 0.2  # seconds that an orphan may hold the pipe after the command's end
-_TEARDOWN = 5.0  # seconds that the kernel may take to end a pid namespace
+
+Start = Callable[[int], Awaitable[Child]]
+"""Starts a command whose stdout and stderr are a descriptor, which is closed after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a command may use: `seconds` by the clock, `output_bytes` kept, `processes` (threads count), memory as
-    address space of each process, `file_bytes` of each file, `disk_bytes` written by the whole command."""
+    """What a command may use: `seconds` by the clock, `output_bytes` kept, `processes` (threads count), `memory_bytes`
+    of all its processes together (None: what the sandbox's policy says), `file_bytes` of each file, `disk_bytes`
+    written by the whole command."""
 
     seconds: float = 600.0
     output_bytes: int = 100_000
@@ -62,45 +62,52 @@ async def run_process(
     pass_fds: Sequence[int] = (),
     first_inside: Callable[[], int | None] = lambda: None,
     folders: Sequence[Path] = (),
-    ends_itself: bool = False,
+    quota: DiskQuota | None = None,
 ) -> Outcome:
-    """Run a command in a session of its own with stdin from /dev/null, and return when all of it has ended.
+    """Run a program as `OwnChild` does; see `run_child`. One that can't be started is an outcome too (127 or 126)."""
 
-    `first_inside` says the pid of the first process
-    of the child's pid namespace, if there is one: it is killed first and waited for. `folders` are those that the
-    command can write, watched for `limits.disk_bytes`. `ends_itself`: on SIGTERM the child kills all below it, and then
-    ends.
-    A command that can't be started is an outcome too (127 or 126). On cancellation the child is killed and reaped
-    before CancelledError goes on.
+    async def start(output: int) -> Child:
+        try:
+            return OwnChild(argv, cwd, environment, output, pass_fds, first_inside)
+        except (OSError, ValueError, IndexError) as error:
+            raise _NotStarted(_not_started(argv, error, time.perf_counter() - begun)) from None
+
+    begun = time.perf_counter()
+    try:
+        return await run_child(start, limits=limits, folders=folders, quota=quota)
+    except _NotStarted as error:
+        return error.outcome
+
+
+class _NotStarted(Exception):
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.output)
+        self.outcome = outcome
+
+
+async def run_child(
+    start: Start, *, limits: Limits, folders: Sequence[Path] = (), quota: DiskQuota | None = None
+) -> Outcome:
+    """Run a command, and return when all of it has ended.
+
+    `folders` are those that it can write, watched for `limits.disk_bytes`, and for the `quota` of a run. On
+    cancellation the child is killed and reaped before CancelledError goes on. Raises what `start` does.
     """
     begun = time.perf_counter()
-    watch = Watch(folders, processes=limits.processes, disk_bytes=limits.disk_bytes)
+    quota = quota or DiskQuota()
+    quota.enter(folders)
+    watch = Watch(folders, processes=limits.processes, disk_bytes=limits.disk_bytes, memory_bytes=limits.memory_bytes)
     read_end, write_end = os.pipe()
     try:
-        child = _start(argv, cwd, environment, write_end, pass_fds)
-    except (OSError, ValueError, IndexError) as error:
+        child = await start(write_end)
+    except BaseException:
         os.close(read_end)
-        return _not_started(argv, error, time.perf_counter() - begun)
+        raise
     finally:
         os.close(write_end)
-    run = _Run(child, read_end, limits, watch, first_inside, ends_itself)
+    run = _Run(child, read_end, limits, watch, quota)
     exit_code = await run.end()
     return run.outcome(exit_code, time.perf_counter() - begun)
-
-
-def _start(
-    argv: Sequence[str], cwd: Path, environment: Mapping[str, str], write_end: int, pass_fds: Sequence[int]
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=write_end,
-        stderr=write_end,
-        cwd=cwd,
-        env=environment,
-        pass_fds=pass_fds,
-        start_new_session=True,
-    )
 
 
 def _not_started(argv: Sequence[str], error: Exception, seconds: float) -> Outcome:
@@ -114,25 +121,18 @@ def _not_started(argv: Sequence[str], error: Exception, seconds: float) -> Outco
 class _Run:
     """A child that runs: reads its pipe, ends it when it outgrows a limit, and waits for all of it."""
 
-    def __init__(
-        self,
-        child: subprocess.Popen[bytes],
-        read_end: int,
-        limits: Limits,
-        watch: Watch,
-        first_inside: Callable[[], int | None],
-        ends_itself: bool,
-    ) -> None:
+    def __init__(self, child: Child, read_end: int, limits: Limits, watch: Watch, quota: DiskQuota) -> None:
         self._loop = asyncio.get_running_loop()
         self._child = child
         self._read_end = read_end
         self._watch = watch
-        self._first_inside = first_inside
-        self._ends_itself = ends_itself
+        self._quota = quota
         self._output = BoundedOutput(limits.output_bytes)
         self._stopped: str | None = None
+        self._looks = 0
         self._timed_out = False
-        self._left_group: list[int] = []
+        self._has_ended = False
+        self._cancelled: asyncio.CancelledError | None = None
         self._drained: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(read_end, False)
         self._loop.add_reader(read_end, self._read)
@@ -142,19 +142,17 @@ class _Run:
     async def end(self) -> int:
         """Wait until the child and what it started have ended; return its exit code as a shell shows it."""
         try:
-            with _exit_of(self._child) as exited:
-                cancelled = await self._wait(exited)
-            self._kill_group()  # what it left in the background; not reaped yet, so the group's id is still its own
-            status = self._child.wait()
-            cancelled = await self._wait_inside() or cancelled
-            await self._wait_for_killed()
-            if cancelled:
-                raise cancelled
+            exit_code = await self._child.end(self._outlast)
+            self._has_ended = True
+            if self._cancelled:
+                raise self._cancelled
             if not self._drained.done():
                 await asyncio.wait([self._drained], timeout=_ORPHAN_GRACE)
+            if self._quota.suspects(self._watch.taken()):  # in less time than there is between two looks
+                await asyncio.to_thread(self._quota.verdict)
         finally:
             self._close()
-        return 128 - status if status < 0 else status
+        return exit_code
 
     def outcome(self, exit_code: int, seconds: float) -> Outcome:
         """Return the result once `end` has returned."""
@@ -165,29 +163,15 @@ class _Run:
         code = TIMED_OUT if self._timed_out else exit_code
         return Outcome(code, text, seconds, self._timed_out, omitted)
 
-    async def _wait(self, ended: asyncio.Future[Any], timeout: float | None = None) -> asyncio.CancelledError | None:  # noqa: ASYNC109
-        """Wait for a future; a cancellation meanwhile kills the child, and is returned once the future is done."""
-        cancelled: asyncio.CancelledError | None = None
+    async def _outlast(self, ended: asyncio.Future[Any], timeout: float | None) -> None:  # noqa: ASYNC109
+        """Wait for a future; a cancellation meanwhile kills the child, and is raised once all has ended."""
         while not ended.done():
             try:
                 await asyncio.wait([ended], timeout=timeout)
                 break
             except asyncio.CancelledError as error:
-                cancelled = error
-                self._kill()
-        return cancelled
-
-    async def _wait_inside(self) -> asyncio.CancelledError | None:
-        """Wait for the end of the pid namespace: its first process ends after all others in it."""
-        pid = self._first_inside()
-        if pid is None:
-            return None
-        cancelled = None
-        with contextlib.suppress(OSError), _pidfd_of(pid) as exited:
-            cancelled = await self._wait(exited, _TEARDOWN)
-        with contextlib.suppress(ChildProcessError):  # it is ours to reap where miyabi is a container's first process
-            os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 (it returns at once)
-        return cancelled
+                self._cancelled = error
+                self._child.kill()
 
     def _read(self) -> None:
         try:
@@ -203,94 +187,43 @@ class _Run:
 
     def _time_out(self) -> None:
         self._timed_out = True
-        self._kill()
+        self._child.kill()
 
     def _stop(self, reason: str) -> None:
         if self._stopped is None:
             self._stopped = reason
-            self._kill()
+            self._child.kill()
 
     def _look(self) -> None:
-        if not self._watch.suspicious():
-            self._look_timer = self._loop.call_later(_LOOK_EVERY, self._look)
-        elif reason := self._watch.too_many(self._first_inside()):
+        self._looks += 1
+        is_over = self._quota.suspects(self._watch.taken())
+        is_suspicious = is_over or self._watch.suspicious()
+        if is_suspicious and (reason := self._watch.too_many(self._child.first_inside())):
             self._stop(reason)
-        else:
-            verdict = self._loop.run_in_executor(None, self._watch.verdict, self._child.pid)
+        elif is_suspicious or self._looks % _COUNT_EVERY == 0:
+            verdict = self._loop.run_in_executor(None, self._verdict, is_suspicious, is_over)
             verdict.add_done_callback(self._judge)
+        else:
+            self._look_timer = self._loop.call_later(_LOOK_EVERY, self._look)
+
+    def _verdict(self, is_suspicious: bool, is_over: bool) -> str | None:
+        """Count, in a thread: what the command did too much of, or the run with it."""
+        pid = self._child.pid
+        reason = self._watch.verdict(pid) if is_suspicious else self._watch.verdict_of_processes(pid)
+        return reason or (self._quota.verdict(descendants(pid)) if is_over else None)
 
     def _judge(self, verdict: asyncio.Future[str | None]) -> None:
-        if self._child.returncode is not None:
+        if self._has_ended:
             return
         if reason := verdict.result():
             self._stop(reason)
         else:
             self._look_timer = self._loop.call_later(_LOOK_EVERY * 10, self._look)
 
-    def _kill(self) -> None:
-        if self._ends_itself:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child.pid, signal.SIGTERM)
-            return
-        inside = self._first_inside()
-        if inside is None:
-            self._left_group = descendants(self._child.pid)
-            self._kill_group()  # first, so that no shell lives to report its children's deaths
-        for pid in self._left_group if inside is None else [inside]:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        self._kill_group()
-
-    async def _wait_for_killed(self) -> None:
-        """Wait for those killed whose parent is not this process: they are dying, but it is not told."""
-        for milliseconds in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
-            if not self._has_group() and not any(map(is_running, self._left_group)):
-                return
-            await asyncio.sleep(milliseconds / 1000)
-
-    def _has_group(self) -> bool:
-        try:
-            os.killpg(self._child.pid, 0)
-        except OSError:
-            return False
-        return True
-
-    def _kill_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, signal.SIGKILL)
-
     def _close(self) -> None:
+        self._has_ended = True
+        self._quota.leave(self._watch.taken())
         self._time_timer.cancel()
         self._look_timer.cancel()
         self._loop.remove_reader(self._read_end)
         os.close(self._read_end)
-
-
-@contextlib.contextmanager
-def _exit_of(child: subprocess.Popen[bytes]) -> Iterator[asyncio.Future[Any]]:
-    """Give a future that is done when the child has ended; by pidfd it is not reaped yet, elsewhere a thread waits."""
-    with contextlib.ExitStack() as stack:
-        try:
-            exited = stack.enter_context(_pidfd_of(child.pid))
-        except (OSError, AttributeError):
-            exited = asyncio.get_running_loop().run_in_executor(None, child.wait)
-        yield exited
-
-
-@contextlib.contextmanager
-def _pidfd_of(pid: int) -> Iterator[asyncio.Future[Any]]:
-    """Give a future that is done when that process has ended. Raises OSError when there is none."""
-    loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(pid)
-    exited: asyncio.Future[Any] = loop.create_future()
-    loop.add_reader(descriptor, _finish, exited)
-    try:
-        yield exited
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-def _finish(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -10,6 +11,7 @@ from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.policy import CLOSED, Policy
 from miyabi_cli.workspace.processes import Limits, Outcome
+from miyabi_cli.workspace.quota import DiskQuota
 
 
 class Sandbox(Protocol):
@@ -20,6 +22,15 @@ class Sandbox(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]: ...
+
+    def version(self) -> str:
+        """Return the version of what holds the commands, as far as there is one."""
+        ...
+
+    @property
+    def quota(self) -> DiskQuota:
+        """The account of what all its commands have written to the disk."""
+        ...
 
     def inside(self, place: Place) -> Path:
         """Return the path of the tree as a command sees it."""
@@ -45,9 +56,16 @@ class Sandbox(Protocol):
 
 
 def open_sandbox(
-    mode: Literal["auto", "off"], *, repository: Path, environ: Mapping[str, str], policy: Policy = CLOSED
+    mode: Literal["auto", "off"],
+    *,
+    repository: Path,
+    environ: Mapping[str, str],
+    policy: Policy = CLOSED,
+    platform: str = sys.platform,
 ) -> Sandbox:
     """Return a sandbox for commands on a repository: bubblewrap, else Landlock and seccomp; or none at all for `off`.
+
+    On macOS it is sandbox-exec.
 
     Where it is not bubblewrap, `warnings` say why, and what is weaker. Raises SandboxError where neither works here;
     it never falls back to running without a sandbox.
@@ -55,8 +73,12 @@ def open_sandbox(
     if mode == "off":
         from miyabi_cli.workspace.unconfined import Unconfined
 
-        return Unconfined(environ, policy.limits)
+        return Unconfined(environ, policy)
     policy = policy.expanded()
+    if platform == "darwin":
+        from miyabi_cli.workspace.seatbelt import open_seatbelt
+
+        return open_seatbelt(repository=repository, environ=environ, policy=policy)
     from miyabi_cli.workspace.bubblewrap import open_bubblewrap
 
     try:

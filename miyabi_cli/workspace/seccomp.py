@@ -27,6 +27,7 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _TERMINAL_IOCTLS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _SOCKET_FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink: all live in the network namespace; vsock does not
+_UNIX_FAMILIES = (1,)
 _INTERNET_FAMILIES = (2, 10, 16)
 _SHARED_MODES = 0o6002  # set-user-id, set-group-id, writable by all
 _X32 = 0x40000000
@@ -148,15 +149,19 @@ _MACHINES = {
 }
 
 
-def seccomp_program(machine: str | None = None, *, is_shared: bool = False, network: bool = False) -> bytes | None:
+def seccomp_program(
+    machine: str | None = None, *, is_shared: bool = False, network: bool = False, unix: bool = False
+) -> bytes | None:
     """Return the filter as an array of struct sock_filter, or None for a machine that has no table here.
 
     `machine` is as `platform.machine()` says it; None means this one. `is_shared`: the command has no namespaces of its
-    own, so that more is denied; all sockets but pairs too, and but the internet's with `network`.
+    own, so that more is denied; all sockets but pairs too, and but the internet's with `network`, the local ones with
+    `unix`.
     """
     known = _MACHINES.get(machine or platform.machine())
     if known is None:
         return None
+    families = (*(_UNIX_FAMILIES if unix else ()), *(_INTERNET_FAMILIES if network else ()))
     parts = [
         _only_architecture(known.audit),
         _instruction(_LOAD_WORD, _NUMBER),
@@ -165,7 +170,7 @@ def seccomp_program(machine: str | None = None, *, is_shared: bool = False, netw
         _deny(known.clone3, errno.ENOSYS),  # its flags lie in memory that a filter can't read; libc falls back to clone
         *(_deny_bits(number, 0, _NEW_NAMESPACES) for number in (known.clone, known.unshare)),
         _deny_values(known.ioctl, 1, _TERMINAL_IOCTLS),
-        *(_without_namespaces(known, network) if is_shared else _with_namespaces(known)),
+        *(_without_namespaces(known, families) if is_shared else _with_namespaces(known)),
         _instruction(_RETURN, ALLOW),
     ]
     return b"".join(parts)
@@ -175,7 +180,7 @@ def _with_namespaces(known: _Machine) -> list[bytes]:
     return [_allow_values(number, 0, _SOCKET_FAMILIES) for number in (known.socket, known.socketpair)]
 
 
-def _without_namespaces(known: _Machine, network: bool) -> list[bytes]:
+def _without_namespaces(known: _Machine, families: Sequence[int]) -> list[bytes]:
     modes = [(numbers[known.column], argument) for *numbers, argument in _MODES.values()]
     return [
         *(_deny(numbers[known.column], errno.EPERM) for numbers in _DENIED_WITHOUT_NAMESPACES.values()),
@@ -183,8 +188,8 @@ def _without_namespaces(known: _Machine, network: bool) -> list[bytes]:
         *(_deny_bits(number, argument, _SHARED_MODES) for number, argument in modes if number is not None),
         _deny_values(known.kill, 0, (0xFFFFFFFF,)),  # all that one may signal
         _deny_unless_zero(known.prlimit, 0),  # another process's limits
-        _allow_values(known.socket, 0, _INTERNET_FAMILIES if network else ()),
-        _allow_values(known.socketpair, 0, (1,)),
+        _allow_values(known.socket, 0, families),
+        _allow_values(known.socketpair, 0, _UNIX_FAMILIES),
     ]
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from miyabi_cli.workspace.environment import unconfined_environment
-from miyabi_cli.workspace.place import Place, limited, resolve_workdir, workdir_refused
+from miyabi_cli.workspace.place import Place, asked_of, limited
+from miyabi_cli.workspace.policy import CLOSED, Policy
 from miyabi_cli.workspace.processes import Limits, Outcome, run_process
-from miyabi_cli.workspace.shell import shell_argv
+from miyabi_cli.workspace.quota import DiskQuota
 
 
 class Unconfined:
@@ -24,12 +25,18 @@ class Unconfined:
     kind = "off"
     warnings = ("commands run without a sandbox: they can read and write what you can",)
 
-    def __init__(self, environ: Mapping[str, str], limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, environ: Mapping[str, str], policy: Policy = CLOSED) -> None:
+        """Of the policy only the limits hold."""
+        self._policy = policy
+        self.quota = DiskQuota(policy.disk_bytes)
         self._environment = unconfined_environment(environ)
         search_path = self._environment.get("PATH", os.defpath)
         self._shell = shutil.which("bash", path=search_path) or "/bin/sh"
         self._prlimit = shutil.which("prlimit", path=search_path)
+
+    def version(self) -> str:
+        """Return nothing: there is none."""
+        return ""
 
     def inside(self, place: Place) -> Path:
         """Return the tree itself."""
@@ -45,15 +52,16 @@ class Unconfined:
         workdir: str = "",
     ) -> Outcome:
         """Run a command in the tree; see `Sandbox.run`."""
-        limits = limits or self._limits
-        folder = resolve_workdir(place, workdir)
-        if folder is None:
-            return workdir_refused(workdir)
-        argv = limited(shell_argv(command, self._shell), limits, prlimit=self._prlimit, count_processes=False)
+        limits = self._policy.limits_of(limits)
+        asked = asked_of(command, place, workdir, self._shell)
+        if isinstance(asked, Outcome):
+            return asked
+        argv = limited(asked.argv, limits, prlimit=self._prlimit, count_processes=False)
         return await run_process(
             argv,
-            cwd=place.tree / folder,
+            cwd=place.tree / asked.folder,
             environment=self._environment | dict(environment or {}),
             limits=limits,
             folders=(place.tree,),
+            quota=self.quota,
         )
