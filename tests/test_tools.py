@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -325,6 +326,21 @@ def test_search_leaves_out_what_nobody_wants(tools: Toolbox) -> None:
     assert [line.split(":")[0] for line in lines] == [".hidden/a.txt", "wide.txt"]
     assert len(lines[1]) < 300
     assert output(tools, "search", {"query": "needle", "path": "ignored"}) == "ignored/a.txt:1: needle ignored"
+
+
+def test_search_follows_a_link_within_the_tree_and_refuses_what_leads_out_or_never_ends(
+    tools: Toolbox, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/a.txt").write_text("needle\n")
+    tools.root.write("src/a.txt", b"needle\n")
+    for name, target in {"in": "src", "one": "src/a.txt", "out": tmp_path / "outside", "gone": "nowhere"}.items():
+        (tools.root.path / name).symlink_to(target)
+    os.mkfifo(tools.root.path / "fifo")
+    assert output(tools, "search", {"query": "needle", "path": "in"}) == "in/a.txt:1: needle"
+    assert output(tools, "search", {"query": "needle", "path": "one"}) == "one:1: needle"
+    for name in ("out", "gone", "fifo"):
+        assert failure(tools, "search", {"query": "needle", "path": name}).startswith("error: ")
 
 
 def test_search_shows_many_files_before_many_lines(tools: Toolbox) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from miyabi_cli.agent.arguments import Arguments, BadArguments, path_of, text_of, whole_of
 from miyabi_cli.agent.reading import PATH, cut
 from miyabi_cli.agent.results import ToolResult
 from miyabi_cli.workspace.patches import near_names
-from miyabi_cli.workspace.paths import PathMissing, Root
+from miyabi_cli.workspace.paths import Kind, PathMissing, PathRefused, Root
 from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits
 from miyabi_cli.workspace.sandbox import Sandbox
@@ -89,10 +90,11 @@ async def search(root: Root, sandbox: Sandbox, place: Place, limits: Limits, req
     if status is None:
         names = near_names(root, path)
         raise PathMissing(f"{path} does not exist", hint=f"near it: {', '.join(names)}" if names else None)
+    _refuse_unsafe(root, path, status.kind)
     query = request.query.encode("utf-8", "replace").decode()
     command = (
         *("sh", "-c", _SCRIPT, "search", "regex" if _compiles(query) else "literal"),
-        *("file" if status.kind == "file" else "folder", path, query, _SPECIAL.sub(r"\\\g<0>", query)),
+        *("folder" if status.kind == "directory" else "file", path, query, _SPECIAL.sub(r"\\\g<0>", query)),
     )
     bounds = replace(limits, seconds=min(limits.seconds, _SECONDS), output_bytes=_READ_BYTES)
     outcome = await sandbox.run(command, place, limits=bounds)
@@ -101,6 +103,16 @@ async def search(root: Root, sandbox: Sandbox, place: Place, limits: Limits, req
         return ToolResult(f"the search {why}; use exec with grep, or a smaller path", failed=True)
     report = _report(_matches(outcome.output), request.most, "at least " if outcome.omitted_bytes else "")
     return ToolResult(report or f"no match for {query!r} in {path}")
+
+
+def _refuse_unsafe(root: Root, path: str, kind: Kind) -> None:
+    """Raise PathRefused for a link that leads out of the tree, and for a device or FIFO, which may never end."""
+    if kind == "link":
+        with suppress(PathRefused):
+            root.list(path)
+            return
+    if kind in ("link", "other"):
+        root.read(path)
 
 
 def _compiles(query: str) -> bool:
