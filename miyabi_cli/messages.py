@@ -118,6 +118,16 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Switched:
+    """Another provider takes over: the names of the one that failed and of the next, its model, and why."""
+
+    failed: str
+    provider: str
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds from the request's first byte to the first delta, and to the end of the reply.
 
@@ -159,8 +169,8 @@ class Reply:
         return Message("assistant", self.text, thought=self.thought, tool_calls=self.tool_calls)
 
 
-# What streams in: pieces of the reply and reasons for waiting, and last the whole `Reply`.
-Piece = Delta | Waiting | Reply
+# What streams in: pieces of the reply, reasons for waiting and changes of the provider, and last the whole `Reply`.
+Piece = Delta | Waiting | Switched | Reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,29 @@ from miyabi_cli.agent.allowance import Allowance
 from miyabi_cli.agent.compaction import Digest, compact, head_length, shortened
 from miyabi_cli.agent.repetition import RepetitionWatch
 from miyabi_cli.errors import BrokenReply, ProviderError, RequestTooLarge
-from miyabi_cli.events import ConversationCompacted, Event, MessageAdded, ProgressMade, ReplyStreaming
+from miyabi_cli.events import (
+    ConversationCompacted,
+    Event,
+    MessageAdded,
+    ProgressMade,
+    ProviderSwitched,
+    ReplyStreaming,
+    WarningRaised,
+)
 from miyabi_cli.llm.counting import bound_of_messages, upper_bound
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import closing
-from miyabi_cli.messages import SERVERS_CHOICE, ChatRequest, Function, Message, Reply, Sampling, Usage, Waiting
+from miyabi_cli.messages import (
+    SERVERS_CHOICE,
+    ChatRequest,
+    Function,
+    Message,
+    Reply,
+    Sampling,
+    Switched,
+    Usage,
+    Waiting,
+)
 
 REPETITION = "repetition"  # the finish reason of a reply that miyabi itself has cut off
 REPLY_TOKENS = 4_096  # where nothing says how long a reply may become
@@ -127,6 +145,9 @@ class Conversation:
                         self.learn_size(reply)
                     elif isinstance(piece, Waiting):
                         yield ProgressMade(f"waiting {piece.seconds:.0f} s: {piece.reason}")
+                    elif isinstance(piece, Switched):
+                        for event in self._switched(piece):
+                            yield event
                     else:
                         yield ReplyStreaming(self.attempt, piece)
                         if piece.thought and watch.repeats(piece.thought):
@@ -139,6 +160,13 @@ class Conversation:
             raise BrokenReply(f"{self.provider.name} sent no reply")
         self.allowance.spend(reply.usage)
         yield reply
+
+    def _switched(self, piece: Switched) -> tuple[Event, ...]:
+        """Forget what the last server counted: the next has another vocabulary. Return what happened."""
+        self._known = self._counted = 0
+        told = f"{piece.failed} is given up ({piece.reason}): the run goes on with {piece.model} by {piece.provider}"
+        switched = ProviderSwitched(self.attempt, piece.failed, piece.provider, piece.model, piece.reason)
+        return switched, WarningRaised("provider", "", told)
 
     def _cut_off(self, watch: RepetitionWatch) -> Reply:
         """Return the reply whose stream is left because its thought goes round in a circle; nobody counts it for us."""

@@ -78,7 +78,7 @@ class Provider:
     def __init__(self, wire: Wire, *, retries: Retries | None = None, redactor: Redactor = NO_SECRETS) -> None:
         self.wire = wire
         self.redactor = redactor
-        self._retries = retries or Retries()
+        self.retries = retries or Retries()
         self._redacted: PieceCache[tuple[int, Message], Message] = PieceCache(REDACTED_BYTES)
 
     @property
@@ -139,7 +139,7 @@ class Provider:
         check_request(request, self.capabilities)
         if self.redactor.forms:
             request = replace(request, messages=self._without_secrets(request.messages))
-        return stream_again(lambda: self.wire.stream(request), self._retries)
+        return stream_again(lambda: self.wire.stream(request), self.retries)
 
     def _without_secrets(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages as they are sent; each is searched once, however often it goes along."""
@@ -165,7 +165,7 @@ class Provider:
         if not self.capabilities.infill:
             raise ProviderError(f"the model {self.model_name} does not fill in the middle of a text")
         before, after = self.redactor.redact(prefix), self.redactor.redact(suffix)
-        return await last_reply(stream_again(lambda: self.wire.infill(before, after, max_tokens, stop), self._retries))
+        return await last_reply(stream_again(lambda: self.wire.infill(before, after, max_tokens, stop), self.retries))
 
     async def count_tokens(self, messages: Sequence[Message], functions: Sequence[Function] = ()) -> int:
         """Return the tokens of a prompt: those that the server would count, or no fewer."""

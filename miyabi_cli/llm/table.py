@@ -3,87 +3,77 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from miyabi_cli.errors import MachineError, ProviderUnreachable, SettingsError
+from miyabi_cli.errors import SettingsError
+from miyabi_cli.llm.choosing import choose, is_allowed, is_local, key_of
 from miyabi_cli.llm.profiles import Capabilities
 
 if TYPE_CHECKING:
+    from miyabi_cli.llm.metering import Account
     from miyabi_cli.llm.provider import Provider
     from miyabi_cli.settings.schema import Settings
 
-PROBE_SECONDS = 1.0
 CAPABILITIES = {
     "native": Capabilities(tools=True, schema=True),
     "schema": Capabilities(tools=False, schema=True),
     "none": Capabilities(tools=False, schema=False),
 }
 
+# How many requests a wire may send for a single reply: Groq is asked again for one that nobody can read.
+TRIES = {"groq": 3}
+
 Progress = Callable[[str], None]
 Opener = Callable[["Settings", Progress, Progress], Awaitable["Provider"]]
 
 
-async def open_provider(settings: Settings, progress: Progress, tell: Progress | None = None) -> Provider:
-    """Return the provider that the settings name; `auto` takes the first that is there.
+async def open_provider(
+    settings: Settings, progress: Progress, tell: Progress | None = None, account: Account | None = None
+) -> Provider:
+    """Return the provider that the settings name, with its fallbacks; `auto` takes the first that is there.
 
     `progress` hears of what takes a while, such as a model that is loaded; `tell`, for the provider's whole life, of
-    what a person should know, such as an option that the server refuses (by default `progress` hears it). Raises
-    ProviderError, SettingsError, MachineError.
+    what a person should know, such as an option that the server refuses (by default `progress` hears it). Requests are
+    put to `account`, and its caps hold. Raises ProviderError, SettingsError, MachineError.
     """
+    told = tell or progress
     name: str = settings.llm.provider
     if name == "auto":
         name = await choose(settings)
-    if settings.llm.local_only and not _is_local(settings, name):
+    first = await _opened(name, settings, progress, told, account)
+    others = [
+        functools.partial(_opened, other, settings, progress, told, account)
+        for other in dict.fromkeys(settings.llm.fallback)
+        if other != name
+    ]
+    if not others:
+        return first
+    from miyabi_cli.llm.routing import Routed
+
+    return Routed(first, others, told, stop_at_budget=settings.budget.on_exceed == "stop")
+
+
+async def _opened(
+    name: str, settings: Settings, progress: Progress, tell: Progress, account: Account | None
+) -> Provider:
+    """Return one provider, metered where there is an account."""
+    if not is_allowed(settings, name):
         hint = "choose a server on this machine, or set llm.local_only to false"
         raise SettingsError(f"llm.local_only is set, and the provider {name} is not on this machine", hint=hint)
-    return await OPENERS[name](settings, progress, tell or progress)
+    provider = await OPENERS[name](settings, progress, tell)
+    if account is not None:
+        from miyabi_cli.llm.metering import Metered
+        from miyabi_cli.llm.prices import find_price
 
-
-async def choose(settings: Settings) -> str:
-    """Return the first that answers of vLLM, Ollama, Groq (with a key) and embedded."""
-    llm = settings.llm
-    if await _answers(llm.vllm.endpoint, "v1/models", "data", _key(llm.vllm)):
-        return "vllm"
-    allowed = not llm.local_only or _is_local(settings, "ollama")
-    if allowed and await _answers(llm.ollama.endpoint, "api/tags", "models", _key(llm.ollama)):
-        return "ollama"
-    if llm.groq.api_key and not llm.local_only:
-        return "groq"
-    from miyabi_cli.llm.local.models import find_model
-
-    try:
-        find_model(llm.embedded.model)
-    except MachineError:
-        hint = "name a server by --endpoint, set GROQ_API_KEY, or get a small model for this machine: miyabi model pull"
-        raise ProviderUnreachable("no model's server was found", hint=hint) from None
-    return "embedded"
-
-
-async def _answers(endpoint: str, path: str, listed: str, key: str | None) -> bool:
-    """Say whether a model's server answers at an address: it lists its models under `listed`, or asks for a key."""
-    import httpx
-
-    from miyabi_cli.llm.http import open_client
-
-    try:
-        async with asyncio.timeout(PROBE_SECONDS), open_client(endpoint, key=key) as client:
-            response = await client.get(f"{endpoint}/{path}")
-            return response.status_code in (401, 403) or isinstance(response.json().get(listed), list)
-    except (httpx.HTTPError, TimeoutError, ValueError, AttributeError):
-        return False
-
-
-def _is_local(settings: Settings, name: str) -> bool:
-    from miyabi_cli.llm.http import is_loopback
-    from miyabi_cli.llm.native.encoding import is_cloud
-
-    if name in ("embedded", "replay"):
-        return True
-    if name == "ollama" and is_cloud(settings.llm.ollama.model):
-        return False
-    return is_loopback(getattr(settings.llm, name).endpoint)
+        endpoint = getattr(getattr(settings.llm, name), "endpoint", "")
+        find = functools.partial(find_price, name, provider.model_name, endpoint, settings.prices)
+        metered = Metered(provider.wire, account, find, tries=TRIES.get(name, 1), is_local=is_local(settings, name))
+        asyncio.get_running_loop().run_in_executor(None, metered.look_up)
+        provider.wire = metered
+    return provider
 
 
 async def _vllm(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
@@ -95,7 +85,7 @@ async def _vllm(settings: Settings, progress: Progress, tell: Progress) -> Provi
         # The vocabulary takes a third of a second to load; meanwhile the base's checks run.
         asyncio.get_running_loop().run_in_executor(None, encoding)
     idle = settings.llm.timeout or IDLE_SECONDS
-    return open_vllm(section.endpoint, section.model, key=_key(section), wire=section.wire, idle=idle, tell=tell)
+    return open_vllm(section.endpoint, section.model, key=key_of(section), wire=section.wire, idle=idle, tell=tell)
 
 
 async def _openai(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
@@ -110,11 +100,7 @@ async def _openai(settings: Settings, progress: Progress, tell: Progress) -> Pro
     if section.tools != "auto":
         profile = replace(profile, capabilities=CAPABILITIES[section.tools], editing="apply_patch")
     idle = settings.llm.timeout or IDLE_SECONDS
-    return open_openai(section.endpoint, section.model, key=_key(section), profile=profile, idle=idle, tell=tell)
-
-
-def _key(section: Any) -> str | None:
-    return section.api_key.get_secret_value() if section.api_key else None
+    return open_openai(section.endpoint, section.model, key=key_of(section), profile=profile, idle=idle, tell=tell)
 
 
 async def _embedded(settings: Settings, progress: Progress, tell: Progress) -> Provider:
@@ -137,11 +123,11 @@ async def _ollama(settings: Settings, progress: Progress, tell: Progress) -> Pro
 
     section = settings.llm.ollama
     if settings.llm.local_only:
-        await refuse_remote(section.endpoint, section.model, key=_key(section))
+        await refuse_remote(section.endpoint, section.model, key=key_of(section))
     return open_ollama(
         section.endpoint,
         section.model,
-        key=_key(section),
+        key=key_of(section),
         num_ctx=section.num_ctx,
         keep_alive=section.keep_alive,
         idle=settings.llm.timeout or IDLE_SECONDS,
@@ -154,7 +140,7 @@ async def _groq(settings: Settings, progress: Progress, tell: Progress) -> Provi
 
     section = settings.llm.groq
     idle = settings.llm.timeout or IDLE_SECONDS
-    return open_groq(_key(section), section.model, endpoint=section.endpoint, idle=idle, tell=tell)
+    return open_groq(key_of(section), section.model, endpoint=section.endpoint, idle=idle, tell=tell)
 
 
 OPENERS: dict[str, Opener] = {

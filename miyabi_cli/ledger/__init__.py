@@ -1,0 +1,1 @@
+"""What requests to models have cost, and the caps on it."""
