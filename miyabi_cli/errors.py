@@ -9,9 +9,11 @@
     │   │   └── ToolsRefused     the server takes no functions: actions may be asked for as JSON
     │   ├── ProviderOverloaded   429, 503, 5xx: gave up after the retries
     │   ├── RequestTooLarge      the prompt does not fit the model's window
+    │   ├── BudgetReached        a request that might pass a cap on money was not sent
     │   └── BrokenReply          a reply that is cut, not JSON or not of the wire's format
     ├── RepositoryError          git, the worktree or a path in it
     │   └── PatchConflict        a patch does not fit the files that are there
+    ├── GitHubError              GitHub, or the way to it; `status` where it answered
     ├── SandboxError             no sandbox, or it failed
     └── MachineError             disk, memory, a file that can't be read or written, a model that is not there
 
@@ -86,6 +88,10 @@ class RequestTooLarge(ProviderError):
     kind = "request_too_large"
 
 
+class BudgetReached(ProviderError):
+    kind = "budget"
+
+
 class BrokenReply(ProviderError):
     kind = "broken_reply"
 
@@ -96,6 +102,15 @@ class RepositoryError(MiyabiError):
 
 class PatchConflict(RepositoryError):
     kind = "patch_conflict"
+
+
+class GitHubError(MiyabiError):
+    kind = "github"
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+        """`status` is that of the answer; None where there was none."""
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class SandboxError(MiyabiError):

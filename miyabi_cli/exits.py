@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 from miyabi_cli.errors import (
+    BudgetReached,
+    GitHubError,
     MachineError,
     MiyabiError,
     ProviderError,
@@ -32,7 +34,9 @@ class ExitCode(IntEnum):
 EXIT_CODES: dict[type[MiyabiError], ExitCode] = {
     UsageError: ExitCode.USAGE,
     ProviderError: ExitCode.PROVIDER,
+    BudgetReached: ExitCode.LIMIT,
     RepositoryError: ExitCode.MACHINE,
+    GitHubError: ExitCode.MACHINE,
     SandboxError: ExitCode.MACHINE,
     MachineError: ExitCode.MACHINE,
 }

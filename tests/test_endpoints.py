@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_cli.errors import SettingsError
-from miyabi_cli.llm.http import open_client
+from miyabi_cli.http import open_client
 from miyabi_cli.settings.endpoints import normalize_endpoint, normalize_ollama_host
 
 NORMAL = {

@@ -18,8 +18,9 @@ from miyabi_cli.errors import (
     ProviderUnreachable,
     RequestTooLarge,
 )
+from miyabi_cli.http import retry_after
 from miyabi_cli.llm.openai import open_openai
-from miyabi_cli.llm.retry import Retries, retry_after
+from miyabi_cli.llm.retry import Retries
 from miyabi_cli.messages import Delta, Function, LLMRequest, Message, Reply, Sampling, Waiting
 from tests.support.server import (
     call,

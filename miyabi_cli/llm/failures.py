@@ -15,7 +15,8 @@ from miyabi_cli.errors import (
     ProviderUnreachable,
     RequestTooLarge,
 )
-from miyabi_cli.llm.retry import RETRIED_STATUS, retry_after
+from miyabi_cli.http import MAX_WORDS, one_line, retry_after
+from miyabi_cli.llm.retry import RETRIED_STATUS
 
 # How servers say that a prompt does not fit: OpenAI, vLLM, SGLang, llama.cpp, Ollama, TGI, Mistral, Gemini, Anthropic.
 TOO_LARGE = re.compile(
@@ -27,8 +28,7 @@ TOO_LARGE = re.compile(
     re.IGNORECASE,
 )
 KEY_VARIABLES = {"groq": "GROQ_API_KEY", "openai": "OPENAI_API_KEY"}
-MAX_WORDS = 20_000
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+UNCONNECTED = "is the server running, and is --endpoint right?"
 TOO_LARGE_STATUS = frozenset({400, 413, 422})
 
 
@@ -112,11 +112,4 @@ def _connection_hint(detail: str) -> str:
         return "where the certificate is your own, let SSL_CERT_FILE name a file with it, or with its authority"
     if "WRONG_VERSION_NUMBER" in detail:
         return "the server does not speak TLS there: is it http:// instead of https://?"
-    return "is the server running, and is --endpoint right?"
-
-
-def one_line(text: str) -> str:
-    """Return a server's words as one line of 300 characters, without what would steer a terminal."""
-    text = _ESCAPES.sub("", text[:MAX_WORDS])
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return line if len(line) <= 300 else line[:297] + "..."
+    return UNCONNECTED

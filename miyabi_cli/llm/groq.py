@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import httpx
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderRefused, RequestTooLarge
+from miyabi_cli.http import one_line
 from miyabi_cli.llm.budgets import read_spent
 from miyabi_cli.llm.chat.dialects import GROQ
 from miyabi_cli.llm.chat.encoding import encode_json
 from miyabi_cli.llm.chat.failed_generation import SCHEMA_FAILED, feedback, is_failed_generation, read_failed
 from miyabi_cli.llm.chat.strict import NotStrict, strict_schema, without_nulls
 from miyabi_cli.llm.counting import upper_bound
-from miyabi_cli.llm.failures import one_line
 from miyabi_cli.llm.openai import ChatCompletions, Tell
 from miyabi_cli.llm.pacing import Limiter, Reservation, shared_limiter
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from miyabi_cli.errors import ProviderError, RequestTooLarge, ToolsRefused
+from miyabi_cli.http import is_loopback
 from miyabi_cli.llm.chat.encoding import encode_json
 from miyabi_cli.llm.counting import upper_bound
-from miyabi_cli.llm.http import is_loopback
 from miyabi_cli.llm.marks import guarded, infill_prompt, unguarded
 from miyabi_cli.llm.native.encoding import KeepAlive, encode_chat, is_cloud, keep_alive_value
 from miyabi_cli.llm.native.ndjson import read_objects

@@ -18,13 +18,14 @@ from miyabi_cli.llm.chat.healing import heal
 from miyabi_cli.llm.chat.holding import is_held, offered, response_format, shape_of, tool_choice
 from miyabi_cli.llm.chat.learning import learn, left_undone, refuses_tools
 from miyabi_cli.llm.counting import upper_bound
+from miyabi_cli.llm.inspecting.listing import served_window
 from miyabi_cli.llm.marks import guarded, infill_prompt, unguarded
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import Retries
 from miyabi_cli.llm.schema_prompt import with_schema
 from miyabi_cli.llm.server import Server
-from miyabi_cli.llm.windows import listed_window, overflow, trained_window, window_of
+from miyabi_cli.llm.windows import overflow
 from miyabi_cli.messages import ChatRequest, Function, Message, Piece, Reply, Usage
 
 MAX_LESSONS = 12  # refusals that one request may learn from
@@ -146,16 +147,8 @@ class ChatCompletions:
             # Not every server lists its models: where it does not, what is known of the model holds.
             with contextlib.suppress(ProviderError, TimeoutError):
                 async with asyncio.timeout(ASK_SECONDS):
-                    self._window = await self._listed_window()
+                    self._window = await served_window(self.server, await self.server.ask("v1/models"), self.model_name)
         return self.max_tokens
-
-    async def _listed_window(self) -> int | None:
-        models = await self.server.ask("v1/models")
-        told = listed_window(models, self.model_name)
-        if told is None and (told := trained_window(models, self.model_name)):  # llama.cpp: its own may be smaller
-            generation = (await self.server.ask("props")).get("default_generation_settings")
-            told = min(told, window_of(generation) or told)
-        return told
 
     async def close(self) -> None:
         await self.server.close()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderOverloaded, ProviderUnreachable
 from miyabi_cli.messages import Piece, Reply, Usage, Waiting
@@ -17,7 +15,6 @@ RETRIED_STATUS = frozenset({408, 409, 429, 498, 500, 502, 503, 504})
 
 Stream = Callable[[], AsyncIterator[Piece]]
 
-LONGEST_RETRY_AFTER = 1e9  # seconds: a Retry-After past that, or that is no number, says nothing
 SILENT_SECONDS = 2.0  # a shorter wait is not worth a word
 
 
@@ -77,22 +74,3 @@ async def closing(pieces: AsyncIterator[Piece]) -> AsyncIterator[AsyncIterator[P
     finally:
         if isinstance(pieces, AsyncGenerator):
             await pieces.aclose()
-
-
-def retry_after(header: str | None, now: datetime | None = None) -> float | None:
-    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3). None where there is none."""
-    if not header:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        pass
-    else:
-        return max(0.0, seconds) if seconds <= LONGEST_RETRY_AFTER else None
-    try:
-        then = email.utils.parsedate_to_datetime(header)
-    except (ValueError, OverflowError):  # OverflowError: a year of twenty digits
-        return None
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import httpx
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderUnreachable, SettingsError
+from miyabi_cli.http import open_client
 from miyabi_cli.llm.bodies import check_encoding, read_body
 from miyabi_cli.llm.failures import connection_error, refusal
-from miyabi_cli.llm.http import open_client
 from miyabi_cli.llm.sse import LONGEST_SILENCE
 from miyabi_cli.messages import Delta, Reply, Timing, Usage
 from miyabi_cli.settings.endpoints import normalize_endpoint
@@ -82,17 +82,7 @@ class Server:
             raise ProviderError(f"the provider {self.name} has been closed")
         try:
             async with contextlib.AsyncExitStack() as stack:
-                request = self.client.stream(
-                    "GET" if body is None else "POST", f"{self.endpoint}/{path}", content=body, headers=JSON_HEADERS
-                )
-                try:
-                    async with asyncio.timeout(
-                        LONGEST_SILENCE
-                    ):  # interim answers (1xx) keep the idle time from passing
-                        response = await stack.enter_async_context(request)
-                except TimeoutError:
-                    message = f"{self.name} at {self.endpoint} does not begin to answer"
-                    raise ProviderUnreachable(message) from None
+                response = await self._answer(stack, path, body)
                 self.observe(response.headers)
                 check_encoding(response, self.name)
                 if response.status_code != 200:
@@ -102,6 +92,39 @@ class Server:
             raise connection_error(error, endpoint=self.endpoint, provider=self.name) from None
         except httpx.DecodingError:
             raise BrokenReply(f"{self.name} sent a reply that is not compressed as it says") from None
+
+    async def _answer(self, stack: contextlib.AsyncExitStack, path: str, body: bytes | None) -> httpx.Response:
+        """Return the reply to a request once its status is there; the stack closes it.
+
+        A server may close a connection that was kept alive just when a request is sent on it. That says nothing of the
+        server, so the request is sent once more at once, which is no attempt of the caller's.
+        """
+        dialled = False
+
+        async def trace(event: str, _: Mapping[str, Any]) -> None:
+            nonlocal dialled
+            dialled = dialled or event.endswith("connect_tcp.started")
+
+        async def send() -> httpx.Response:
+            request = self.client.stream(
+                "GET" if body is None else "POST",
+                f"{self.endpoint}/{path}",
+                content=body,
+                headers=JSON_HEADERS,
+                extensions={"trace": trace},
+            )
+            return await stack.enter_async_context(request)
+
+        try:
+            async with asyncio.timeout(LONGEST_SILENCE):  # interim answers (1xx) keep the idle time from passing
+                try:
+                    return await send()
+                except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                    if dialled:
+                        raise
+                    return await send()
+        except TimeoutError:
+            raise ProviderUnreachable(f"{self.name} at {self.endpoint} does not begin to answer") from None
 
     async def ask(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         """Return the JSON object that a short request is answered with. Raises ProviderError."""

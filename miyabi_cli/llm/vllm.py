@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderRefused, RequestTooLarge
+from miyabi_cli.http import one_line
 from miyabi_cli.llm.chat.dialects import VLLM
 from miyabi_cli.llm.chat.encoding import encode_request
 from miyabi_cli.llm.counting import upper_bound
-from miyabi_cli.llm.failures import one_line
 from miyabi_cli.llm.harmony.completions import Completions, Window, as_answer
 from miyabi_cli.llm.harmony.offered import Offered
 from miyabi_cli.llm.openai import ChatCompletions, Tell

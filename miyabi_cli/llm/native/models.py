@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderRefused, SettingsError
+from miyabi_cli.http import one_line
 from miyabi_cli.llm.chat.encoding import encode_json
-from miyabi_cli.llm.failures import one_line
 from miyabi_cli.llm.native.ndjson import read_objects
 from miyabi_cli.llm.native.reading import explained, stream_error
 from miyabi_cli.llm.retry import Retries
@@ -46,9 +46,14 @@ async def list_models(endpoint: str, *, key: str | None = None) -> list[OllamaMo
     """Return the models of a server by `GET /api/tags`. Raises ProviderError."""
     server = Server.at("ollama", endpoint, key=key, idle=CONTROL_SECONDS)
     try:
-        listed = (await server.ask("api/tags")).get("models")
+        return listed_models(await server.ask("api/tags"))
     finally:
         await server.close()
+
+
+def listed_models(answer: dict[str, Any]) -> list[OllamaModel]:
+    """Return the models in an answer to `GET /api/tags`. Raises BrokenReply for another server's answer."""
+    listed = answer.get("models")
     if not isinstance(listed, list):
         raise BrokenReply("ollama does not list its models", hint="is --endpoint the address of an Ollama server?")
     return [_model(entry) for entry in listed if isinstance(entry, dict)]

@@ -1,10 +1,13 @@
-"""One HTTP client as every wire uses it: proxies, certificate authorities, time-outs."""
+"""HTTP as every client of miyabi's uses it: proxies, certificate authorities, time-outs, a server's waits and words."""
 
 from __future__ import annotations
 
+import email.utils
 import ipaddress
 import os
+import re
 import ssl
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +16,10 @@ from miyabi_cli import __version__
 from miyabi_cli.errors import SettingsError
 
 CONNECT_SECONDS = 10.0
+LONGEST_RETRY_AFTER = 1e9  # seconds: a Retry-After past that, or that is no number, says nothing
+MAX_WORDS = 20_000
+
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 def open_client(endpoint: str, *, key: str | None = None, idle: float | None = None) -> httpx.AsyncClient:
@@ -56,6 +63,32 @@ def is_loopback(endpoint: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def retry_after(header: str | None, now: datetime | None = None) -> float | None:
+    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, 10.2.3). None where there is none."""
+    if not header:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        pass
+    else:
+        return max(0.0, seconds) if seconds <= LONGEST_RETRY_AFTER else None
+    try:
+        then = email.utils.parsedate_to_datetime(header)
+    except (ValueError, OverflowError):  # OverflowError: a year of twenty digits
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
+
+
+def one_line(text: str) -> str:
+    """Return a server's words as one line of 300 characters, without what would steer a terminal."""
+    text = _ESCAPES.sub("", text[:MAX_WORDS])
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= 300 else line[:297] + "..."
 
 
 def _trust() -> ssl.SSLContext:
