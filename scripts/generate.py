@@ -13,6 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+# zsh reads the file at the first key press: without this it would complete from the second on.
+AT_ONCE = {"zsh": "\n[[ ${funcstack[1]} == _miyabi ]] && _miyabi_completion\n"}
 COMPLETIONS = {"bash": "miyabi.bash", "zsh": "_miyabi", "fish": "miyabi.fish"}
 
 
@@ -36,7 +38,7 @@ def completion(shell: str) -> str:
         text=True,
         check=True,
     )
-    return done.stdout.strip("\n") + "\n"
+    return done.stdout.strip("\n") + "\n" + AT_ONCE.get(shell, "")
 
 
 if __name__ == "__main__":

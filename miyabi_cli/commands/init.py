@@ -1,0 +1,151 @@
+"""`miyabi init`: a repository's first settings file."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from miyabi_cli.commands import flags
+
+if TYPE_CHECKING:
+    from miyabi_cli.init.finding import Found
+    from miyabi_cli.settings.trust import RepositoryFile
+
+WORKFLOW = Path(".github/workflows/miyabi.yml")
+
+
+def init(
+    repo: flags.Repo = None,
+    github_action: Annotated[
+        bool, typer.Option("--github-action", help="Write a workflow too: a labelled issue becomes a pull request.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    format: flags.Format = "text",
+) -> None:
+    """Write a commented .miyabi.yml for this repository, with the checks and the model's server that are found.
+
+    It lies at the repository's top, to be read and changed. You trust it then, as it was written.
+    """
+    from miyabi_cli.settings.trust import REPOSITORY_FILE
+
+    root = _root(repo or Path())
+    workflow = root / WORKFLOW
+    if github_action:
+        _refuse_existing(workflow, force=force)
+        _refuse_outside(workflow, root)
+    if github_action and not force and os.path.lexists(root / REPOSITORY_FILE):
+        data: dict[str, Any] = {}
+    else:
+        data = _settings_file(root, force=force, tell=format == "text")
+    if github_action:
+        _write(workflow, resources.files("miyabi_cli.init").joinpath("workflow.yml").read_bytes())
+    if format == "json":
+        typer.echo(json.dumps({**data, **({"github_action": str(workflow)} if github_action else {})}, indent=2))
+    elif github_action:
+        _say(f"wrote {workflow}: its first lines say what it needs")
+
+
+def _settings_file(root: Path, *, force: bool, tell: bool) -> dict[str, Any]:
+    """Write the settings file, and trust it; return what was found."""
+    from miyabi_cli.commands.asynchronous import run_async
+    from miyabi_cli.init.finding import find
+    from miyabi_cli.init.settings_file import settings_text, written_checks
+    from miyabi_cli.settings.sources import load_settings, repository_harms
+    from miyabi_cli.settings.trust import REPOSITORY_FILE, RepositoryFile, record_trust
+
+    path = root / REPOSITORY_FILE
+    for name in (path, path.with_suffix(".yaml")):
+        _refuse_existing(name, force=force)
+    settings = load_settings(flags={}, environ=os.environ, repository=None)
+    found = run_async(find(root, settings, os.environ))
+    file = RepositoryFile(root, path, settings_text(found, root).encode())
+    _write(path, file.data)
+    trusted = bool(repository_harms(file, os.environ))
+    if trusted:
+        record_trust(file)
+    if tell:
+        _tell(file, found, trusted=trusted)
+    return _data(file, found, active=bool(written_checks(found, root)), trusted=trusted)
+
+
+def _root(folder: Path) -> Path:
+    from miyabi_cli.errors import RepositoryError
+    from miyabi_cli.settings.trust import repository_root
+
+    if not folder.is_dir():
+        raise RepositoryError(f"{folder} is not a folder", hint="name the repository's folder with --repo")
+    root = repository_root(folder)
+    if root is None:
+        raise RepositoryError("not in a git repository", hint="git init makes one, or name one with --repo DIR")
+    return root
+
+
+def _refuse_existing(path: Path, *, force: bool) -> None:
+    from miyabi_cli.errors import UsageError
+
+    if os.path.lexists(path) and not force:
+        raise UsageError(f"{path.name} is there already", hint="--force overwrites it")
+
+
+def _refuse_outside(path: Path, root: Path) -> None:
+    """Raise RepositoryError where a link of the repository leads the way to a file out of it."""
+    from miyabi_cli.errors import RepositoryError
+
+    if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(root)):
+        raise RepositoryError(f"{path.relative_to(root).parent} is a link that leads out of the repository")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole, readable for all as a repository's files are. Raises MachineError."""
+    from miyabi_cli.errors import MachineError
+    from miyabi_cli.places import write_whole
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+        path.chmod(0o644)
+    except OSError as error:
+        raise MachineError(f"can't write {path}: {error.strerror}") from None
+
+
+def _tell(file: RepositoryFile, found: Found, *, trusted: bool) -> None:
+    from miyabi_cli.report.display import plain_text
+
+    server = found.server
+    lines = [f"language {name}" for name in found.languages]
+    lines += [f"check {check.name}: {check.command}" for check in found.checks]
+    told = f"{server.provider}: {server.model}, {server.reason}" if server else "auto: none yet"
+    lines.append(f"provider {told}")
+    if trusted:
+        lines.append("trusted as it is now, on this machine; once you have changed it: miyabi trust")
+    _say(f"wrote {file.path}")
+    for line in lines:
+        _say(line, "  ")
+    for note in found.notes:
+        typer.echo(plain_text(note, "warning: "), err=True)
+    if server is None:
+        typer.echo("hint: start vLLM or Ollama, set GROQ_API_KEY, or run: miyabi model pull", err=True)
+
+
+def _say(text: str, lead: str = "") -> None:
+    from miyabi_cli.report.display import plain_text
+
+    typer.echo(plain_text(text, lead))
+
+
+def _data(file: RepositoryFile, found: Found, *, active: bool, trusted: bool) -> dict[str, Any]:
+    server = found.server
+    return {
+        "path": str(file.path),
+        "sha256": file.sha256,
+        "trusted": trusted,
+        "languages": list(found.languages),
+        "checks": [{"name": check.name, "command": check.command, "active": active} for check in found.checks],
+        "notes": list(found.notes),
+        "provider": {"name": server.provider, "model": server.model, "reason": server.reason} if server else None,
+    }
