@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_cli.codegen.result import CheckReport
-from miyabi_cli.codegen.verdict import Verdict, asked_tests, count_tests_added, judge, needs_base_rerun
+from miyabi_cli.codegen.verdict import Verdict, added_tests, asked_tests, judge, needs_base_rerun
 from miyabi_cli.workspace.check_records import Check, CheckRun, CheckStatus, TestsDelta, TestStatus
 
 FOUND = Check("pytest", "pytest -q")
@@ -163,18 +163,41 @@ def test_a_test_that_passes_only_as_the_patch_rewrote_it_proves_nothing() -> Non
     assert silent.status == "unverified"
 
 
-def test_a_second_run_that_is_not_needed_changes_nothing() -> None:
+def test_a_second_run_counts_also_where_tests_lie_in_sources() -> None:
     runs = [run(FOUND, "pass")]
-    assert judge(["a.py"], [FOUND], runs, runs, [run(FOUND, "fail")]).status == "verified"
+    assert judge(["a.rs"], [FOUND], runs, runs, runs).status == "verified"
+    assert judge(["a.rs"], [FOUND], runs, runs, [run(FOUND, "fail")]).status == "unverified"
+
+
+def test_a_check_that_failed_must_not_fall_silent() -> None:
+    other = Check("other", "other")
+    passes = run(other, "pass")
+    verdict = judge(["a.rs"], [FOUND, other], [run(FOUND, "fail"), passes], [run(FOUND, "skip"), passes])
+    assert verdict.status == "unverified"
+    assert "failed before, and now says nothing" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("test", "task"),
+    [
+        ("tests/sums.rs::adds", "make tests/sums.rs pass"),
+        ("src/a.test.ts::group > adds", "a.test.ts fails"),
+        ("example.com/calc::TestAdd/zeros", "TestAdd/zeros is wrong"),
+    ],
+)
+def test_tests_of_other_languages_are_named_by_file_or_name(test: str, task: str) -> None:
+    before = replace(run(FOUND, "fail"), tests={test: "fail"})
+    assert asked_tests(task, [before]) == {test}
+    assert asked_tests("mend add", [before]) == frozenset()
 
 
 def test_tests_added() -> None:
     after = [run(FOUND, "pass", a="pass", b="pass", c="skip")]
-    assert count_tests_added([run(FOUND, "pass", a="pass")], after) == 2
-    assert count_tests_added([run(FOUND, "skip")], after) == 3
-    assert count_tests_added([], after) == 3
-    assert count_tests_added([run(FOUND, "fail")], after) == 0
-    assert count_tests_added(after, [run(FOUND, "pass")]) == 0
+    assert sum(map(len, added_tests([run(FOUND, "pass", a="pass")], after).values())) == 2
+    assert sum(map(len, added_tests([run(FOUND, "skip")], after).values())) == 3
+    assert sum(map(len, added_tests([], after).values())) == 3
+    assert sum(map(len, added_tests([run(FOUND, "fail")], after).values())) == 0
+    assert sum(map(len, added_tests(after, [run(FOUND, "pass")]).values())) == 0
 
 
 statuses: st.SearchStrategy[CheckStatus] = st.sampled_from(["pass", "fail", "skip"])

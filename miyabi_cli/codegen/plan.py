@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from miyabi_cli.agent.allowance import Allowance
 from miyabi_cli.agent.context import Task
 from miyabi_cli.codegen.earlier import Earlier
+from miyabi_cli.codegen.request import Wishes
 from miyabi_cli.events import Event, WarningRaised
 from miyabi_cli.llm.profiles import Profile
 from miyabi_cli.llm.provider import Provider
@@ -44,7 +45,8 @@ class Plan:
     """`base` is the commit that the worktrees start from, `base_runs` its checks' results ("skip" or not run: none).
 
     `folder` is where the user stands, relative to the root; `include` and `setup` are the worktree's settings;
-    `earlier` is what the run did before it was stopped.
+    `earlier` is what the run did before it was stopped. `start` is the tree (an id) that attempts begin with where that
+    is not the base's; `asked` is what the user has asked for, in words that may be fewer than the task's.
     """
 
     task: Task
@@ -63,6 +65,9 @@ class Plan:
     include: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     earlier: Earlier | None = None
+    wishes: Wishes = field(default_factory=Wishes)
+    start: str | None = None
+    asked: str = ""
 
     @property
     def profile(self) -> Profile:

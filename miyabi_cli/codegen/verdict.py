@@ -12,6 +12,7 @@ from miyabi_cli.workspace.check_records import Check, CheckRun, TestsDelta
 from miyabi_cli.workspace.checks import compare_runs
 from miyabi_cli.workspace.toolchains import touches_tests
 
+_FILE = re.compile(r"\.(?:py|rs|go|[cm]?[jt]sx?)$")
 _NAMED = 3  # tests that a reason names
 _FIXTURES = ("setUpClass", "tearDownClass", "setUpModule", "tearDownModule")  # unittest tells of these as of tests
 
@@ -46,9 +47,9 @@ def judge(
     `verified`: something changed; at least one check vouches for it (it passes, or a test in it does); every
     requested check passes after; no test of `asked` (see `asked_tests`) fails after; no check or test that passed
     before fails, is skipped or is missing after; no test that failed is got rid of. Where `needs_base_rerun` names
-    paths, all of that must hold in `rerun` too, and what was fixed must be fixed there: a test that passes only as the
-    patch rewrote it proves nothing. A check that was not requested and failed before may go on failing, test for test:
-    that is a remark. `failed`: nothing changed.
+    paths, or tests inside of sources changed, all of that must hold in `rerun` too, and what was fixed must be fixed
+    there: a test that passes only as the patch rewrote it proves nothing. A check that was not requested and failed
+    before may go on failing, test for test: that is a remark. `failed`: nothing changed.
     """
     paths = tuple(changed_paths)
     if not paths:
@@ -56,7 +57,7 @@ def judge(
     reasons, remarks = _objections(checks, before, after), list(_remarks(checks, before, after))
     if needs_base_rerun(paths) and rerun is None:
         reasons.append("the patch touches tests, and the checks were not run with the base's")
-    elif needs_base_rerun(paths) and rerun is not None:
+    elif rerun is not None:
         reasons += [f"with the base's tests: {reason}" for reason in _objections(checks, before, rerun)]
         reasons += [f"with the base's tests: {reason}" for reason in _fixed_by_rewriting(before, after, rerun)]
         remarks += [f"with the base's tests: {remark}" for remark in _remarks(checks, before, rerun)]
@@ -96,8 +97,8 @@ def _names_of(test: str) -> Iterator[str]:
     for end in range(1, len(parts) + 1):
         yield "/".join(parts[:end]) + ".py"
     yield from (part for part in parts if part.lower().startswith("test") and part != "tests")
-    if place.endswith(".py"):
-        yield place
+    if _FILE.search(place):
+        yield from (place, place.rpartition("/")[2])
 
 
 def _is_named(name: str, task: str) -> bool:
@@ -109,17 +110,21 @@ def _unanswered(after: Sequence[CheckRun], asked: Collection[str]) -> list[str]:
     return [f"the task names {_listed(failing)}, which still fails"] if failing else []
 
 
-def count_tests_added(before: Sequence[CheckRun], after: Sequence[CheckRun]) -> int:
-    """Return how many tests are reported after that were not before, 0 for a check whose names were not known."""
+def added_tests(before: Sequence[CheckRun], after: Sequence[CheckRun]) -> dict[str, tuple[str, ...]]:
+    """Return the tests that are reported after and were not before, by check; none where names were not known."""
     known = _by_name(before)
-    return sum(len(run.tests.keys() - _names_before(known.get(run.name), run)) for run in after)
+    added = {}
+    for run in after:
+        there = _names_before(known.get(run.name), run)
+        added[run.name] = tuple(name for name in run.tests if name not in there)
+    return added
 
 
-def _names_before(before: CheckRun | None, after: CheckRun) -> Iterable[str]:
+def _names_before(before: CheckRun | None, after: CheckRun) -> Collection[str]:
     had_no_tests = before is None or before.status == "skip"
     if had_no_tests or (before and before.tests):
-        return before.tests if before else ()
-    return after.tests
+        return before.tests.keys() if before else ()
+    return after.tests.keys()
 
 
 def _objections(checks: Sequence[Check], before: Sequence[CheckRun], after: Sequence[CheckRun]) -> list[str]:
@@ -159,6 +164,8 @@ def _broken(before: CheckRun | None, after: CheckRun) -> Iterator[str]:
         yield f"{after.name} breaks {_listed(broken)}"
     elif before and before.status == "pass" and after.status != "pass":
         yield f"{after.name} passed before: {_ending(after)}"
+    elif before and before.status == "fail" and after.status == "skip":
+        yield f"{after.name} failed before, and now says nothing: {_last_line(after)}"
 
 
 def _remarks(checks: Sequence[Check], before: Sequence[CheckRun], after: Sequence[CheckRun]) -> Iterator[str]:

@@ -32,6 +32,7 @@ from miyabi_cli.workspace.trees import (
     edit_tree,
     import_pack,
     patch_between,
+    read_blobs,
     tree_id,
 )
 from miyabi_cli.workspace.workspaces import Workspace
@@ -96,6 +97,11 @@ async def stage(worktree: Worktree, sandbox: Sandbox, limits: StageLimits | None
 def tree_of(workspace: Workspace, commit: str) -> str:
     """Return the id of a commit's tree."""
     return tree_id(Git(workspace.git_dir), commit)
+
+
+def blobs_of(workspace: Workspace, ids: Sequence[str]) -> list[bytes]:
+    """Return the contents of files by their ids, in order."""
+    return list(read_blobs(Git(workspace.git_dir), ids))
 
 
 def with_paths_of(workspace: Workspace, tree: str, base: str, paths: Sequence[str]) -> str:
