@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from miyabi_cli.messages import Delta, Function, Message, Reply, ToolCall, Usage
 
-Stage = Literal["before", "after", "base_copies"]
+Stage = Literal["before", "after", "base_copies", "tests_alone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,18 @@ class ConversationCompacted:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderSwitched:
+    """The provider `failed` is given up, and the conversation goes on with another one's `model`."""
+
+    type = "provider_switched"
+    attempt: int
+    failed: str
+    provider: str
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageAdded:
     """A word of miyabi's own to the model: a nudge, a failing check. What is `lasting` outlives a shortening."""
 
@@ -196,6 +210,7 @@ Event = (
     | AttemptStarted
     | ConversationOpened
     | ConversationCompacted
+    | ProviderSwitched
     | MessageAdded
     | ReplyStreaming
     | ReplyReceived
@@ -222,25 +237,51 @@ def event_data(event: Event, *, run_id: str) -> dict[str, Any]:
 def event_of(data: Mapping[str, Any]) -> Event | None:
     """Return the event that `event_data` has made data of; None for a type that this version does not know.
 
-    A field that the data lacks has its default. Raises ValueError for data that is no event's.
+    A field that the data lacks has its default. Raises ValueError for data that is no event's: each field is held to
+    its type, since a log may be damaged.
     """
     kind = KINDS.get(str(data.get("type")))
     try:
         return _record(kind, data) if kind else None
-    except (TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"not an event of the type {data['type']}: {error}") from None
+    except TypeError as error:
+        raise ValueError(f"not an event of the type {data.get('type')}: {error}") from None
 
 
+LARGEST = 2**53  # up to here every JSON reader has the same number (RFC 8259, section 6)
 KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(Event)}
 
 
-def _record(kind: Any, data: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
+def _record(kind: Any, data: Any) -> Any:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"{kind.__name__} is to be an object")
+    hints = _hints(kind)
     given = [field.name for field in dataclasses.fields(kind) if field.name in data]
-    return kind(**{name: _value(hints[name], data[name]) for name in given})
+    return kind(**{name: _value(hints[name], data[name], name) for name in given})
 
 
-def _value(hint: Any, value: Any) -> Any:
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """Return a value of JSON as what a field's type hint says. Raises TypeError where it is none of it."""
     if dataclasses.is_dataclass(hint):
         return _record(hint, value)
-    return tuple(_value(get_args(hint)[0], item) for item in value) if get_origin(hint) is tuple else value
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_value(get_args(hint)[0], item, name) for item in value)
+    if not _is_a(hint, value):
+        raise TypeError(f"{name} is {value!r:.50}")
+    return value
+
+
+def _is_a(hint: Any, value: Any) -> bool:
+    if hint is Any:
+        return True
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_is_a(part, value) for part in get_args(hint))
+    if hint in (int, float):  # an infinity is no JSON, and nothing is counted that far
+        return isinstance(value, int | hint) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return isinstance(value, get_origin(hint) or hint)

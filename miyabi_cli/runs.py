@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,15 +17,18 @@ from typing import Any
 
 from miyabi_cli.errors import MachineError, MiyabiError, UsageError
 from miyabi_cli.events import TRANSIENT, Event, RunEnded, ToolStarted, event_data
-from miyabi_cli.locks import HeldLock, take_lock
+from miyabi_cli.locks import POLL_SECONDS, HeldLock, is_taken, take_lock
 from miyabi_cli.places import data_dir, write_whole
 
 EVENTS = "events.jsonl"
 RESULT = "result.json"
 PATCH = "patch.diff"
 ERROR = "error.json"
+START = "start.diff"  # the patch of an earlier run that this one goes on from
 LOCK = "lock"
 SYNCED = (ToolStarted, RunEnded)
+STOPPED = "stopped"
+CLAIM_SECONDS = 0.5  # longer than a reader holds the lock, to see whether the run is at work
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -46,7 +50,7 @@ class RunLog:
         try:
             if resume:
                 _refuse_finished(_load(self.directory))
-                _drop_torn_line(self.directory / EVENTS)
+                _drop_torn_lines(self.directory / EVENTS)
                 (self.directory / ERROR).unlink(missing_ok=True)
             self._file: BufferedWriter = (self.directory / EVENTS).open("ab")
         except OSError as error:
@@ -110,7 +114,8 @@ def open_log(run_id: str, redact: Callable[[str], str] = str, *, resume: bool = 
 class Run:
     """One run as it lies on the disk.
 
-    `status` without a result: "error" where `error` says what ended it, else "running or killed".
+    `status` without a result: "running", or "stopped" by what `error` says, and where it says nothing by a kill.
+    `came_from` is the id of the run from whose result it went on.
     """
 
     run_id: str
@@ -120,12 +125,18 @@ class Run:
     status: str
     result: dict[str, Any] | None
     error: str | None = None
+    came_from: str | None = None
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether `--resume` has something to go on from."""
+        return self.status == STOPPED and bool(self.repository)
 
 
-def list_runs() -> list[Run]:
-    """Return all runs, the newest first."""
+def list_runs(most: int | None = None) -> list[Run]:
+    """Return all runs, or so many, the newest first."""
     folders = sorted((path for path in data_dir("runs").iterdir() if path.is_dir()), reverse=True)
-    return [_load(folder) for folder in folders]
+    return [_load(folder) for folder in folders[:most]]
 
 
 def find_run(name: str) -> Run:
@@ -143,13 +154,19 @@ def find_run(name: str) -> Run:
     return _load(found[0])
 
 
+def find_at_rest(name: str) -> Run:
+    """Return a run by a name as `find_run` takes it. Raises MachineError for one that another process is at."""
+    run = find_run(name)
+    _claim(run.directory).release()
+    return run
+
+
 def find_stopped(name: str) -> Run:
     """Return a run that can go on, by a name as `find_run` takes it.
 
     Raises UsageError for one that has ended or has no beginning, MachineError for one that another process is at.
     """
-    run = find_run(name)
-    _claim(run.directory).release()
+    run = find_at_rest(name)
     _refuse_finished(run)
     if not run.repository:
         raise UsageError(f"run {run.run_id} has no beginning to go on from", hint="begin the task anew")
@@ -164,17 +181,21 @@ def read_log(directory: Path, *, strict: bool = False) -> Iterator[dict[str, Any
     try:
         with (directory / EVENTS).open("rb") as file:
             for line in file:
-                try:
-                    data = json.loads(line)
-                except ValueError:
-                    if strict:
-                        hint = "begin the task anew"
-                        raise MachineError(f"the log of run {directory.name} is damaged", hint=hint) from None
-                    continue
-                if isinstance(data, dict):
+                data = _object_of(line)
+                if data is not None:
                     yield data
+                elif strict:
+                    raise MachineError(f"the log of run {directory.name} is damaged", hint="begin the task anew")
     except OSError:
         return
+
+
+def read_patch(directory: Path, name: str = PATCH) -> bytes:
+    """Return the patch that a run has kept so far, or the one that it began with; none where there is none."""
+    try:
+        return (directory / name).read_bytes()
+    except OSError:
+        return b""
 
 
 def remove_run(run: Run) -> None:
@@ -186,10 +207,23 @@ def remove_run(run: Run) -> None:
 
 
 def _claim(directory: Path) -> HeldLock:
-    lock = take_lock(directory / LOCK)
-    if lock is None:
-        raise MachineError(f"run {directory.name} is at work in another process", hint="wait until it has ended")
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while (lock := take_lock(directory / LOCK)) is None:
+        if time.monotonic() > deadline:
+            raise MachineError(f"run {directory.name} is at work in another process", hint="wait until it has ended")
+        time.sleep(POLL_SECONDS)
     return lock
+
+
+def _is_running(directory: Path) -> bool:
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return is_taken(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_finished(run: Run) -> None:
@@ -198,27 +232,48 @@ def _refuse_finished(run: Run) -> None:
         raise UsageError(message, hint=f"miyabi runs show {run.run_id} shows its result")
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut off what comes after the last whole line. It did not happen: an event that counts was whole on the disk."""
+def _drop_torn_lines(path: Path) -> None:
+    """Cut off what comes after the last whole event: half a line, or what a disk makes up when the power goes.
+
+    It did not happen: an event that counts was whole on the disk.
+    """
     with path.open("r+b") as file:
-        whole = sum(len(line) for line in file if line.endswith(b"\n"))
+        whole = position = 0
+        for line in file:
+            position += len(line)
+            if line.endswith(b"\n") and _object_of(line) is not None:
+                whole = position
         file.truncate(whole)
 
 
 def _load(directory: Path) -> Run:
     first = next((data for data in read_log(directory) if data.get("type") == "run_started"), {})
     result = _object(directory / RESULT)
+    if result is not None and not isinstance(result.get("status"), str):
+        result = None
     failure = _object(directory / ERROR)
     error = str(failure.get("message", "")) if failure else None
-    status = str(result["status"]) if result and "status" in result else "error" if failure else "running or killed"
+    status = str(result["status"]) if result else "running" if _is_running(directory) else STOPPED
     task, repository = str(first.get("task", "")), str(first.get("repository", ""))
-    return Run(directory.name, directory, task, repository, status, result, error)
+    match first:
+        case {"options": {"from": {"run_id": str(run_id)}}}:
+            came_from: str | None = run_id
+        case _:
+            came_from = None
+    return Run(directory.name, directory, task, repository, status, result, error, came_from)
 
 
 def _object(path: Path) -> dict[str, Any] | None:
     """Return the JSON object in a file; None where there is none."""
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return _object_of(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _object_of(text: bytes) -> dict[str, Any] | None:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None

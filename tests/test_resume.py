@@ -1,183 +1,483 @@
-"""A run that is killed goes on by `--resume`: no tool runs twice, and the result is what it would have been."""
+"""`codegen --resume`: several attempts, flags given anew, limits, what is gone, what is refused, each delivery."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from miyabi_cli.locks import take_lock
-from miyabi_cli.runs import EVENTS, read_log
-from tests.conftest import PYTHON, ROOT, Miyabi
+from miyabi_cli.runs import RESULT, read_log
+from tests.conftest import PYTHON, ROOT, Miyabi, Ran
+from tests.support.careful import asking, assert_whole, careful_model
+from tests.support.dying import codegen_until, log_of
 from tests.support.schemas import validate
-from tests.support.server import ChatServer, call, chat_server, say, stream
-from tests.test_codegen import BREAK, FIX, TASK, model, state
+from tests.support.server import ChatServer, call, chat_server, say, send_error, stream
+from tests.test_codegen import FIX, TASK, model, state
 
 Git = Callable[..., str]
-
-# What a tool does leaves a mark in a file that git ignores, so that it can be counted and is no part of the patch.
-IGNORED = "__pycache__/marks"
-SLOW = "sleep 0.15"
+FIXED = call("apply_patch", {"patch": FIX})
+CHECK = ("--check", "grep -q 'a + b' calc.py")
 
 
-def marking(name: str) -> dict[str, Any]:
-    return call("exec", {"cmd": f"mkdir -p __pycache__; echo {name} >> {IGNORED}; {SLOW}; cat {IGNORED}"})
+@dataclass(frozen=True)
+class Project:
+    """A repository, and a miyabi that dies there on order."""
+
+    root: Path
+    home: Path
+    environment: Mapping[str, str]
+    miyabi: Miyabi
+
+    def codegen(self, *arguments: str, **more: Any) -> Ran:
+        return self.miyabi("codegen", *arguments, **{"cwd": self.root, **more})
+
+    def resume(self, *arguments: str, **more: Any) -> Ran:
+        return self.codegen("--resume", "last", *arguments, **more)
+
+    def killed_at(self, kind: str, number: int, *arguments: str) -> Ran:
+        return codegen_until(kind, number, *arguments, environment=self.environment, repository=self.root)
+
+    @property
+    def log(self) -> Path:
+        return log_of(self.home)
+
+    @property
+    def run_id(self) -> str:
+        return self.log.parent.name
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in read_log(self.log.parent) if event["type"] == kind]
+
+    def trees(self) -> list[Path]:
+        return sorted((self.home / "cache/worktrees").rglob("tree"))
 
 
-def two(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """A turn that calls two tools."""
-    return {**one, "calls": [*one["calls"], *other["calls"]]}
+@pytest.fixture
+def project(repository: Path, home: Path, environment: dict[str, str], miyabi: Miyabi) -> Project:
+    return Project(repository, home, environment, miyabi)
 
 
-# A cut-off reply, two calls in one, a wrong patch that the checks find, the right one.
-CUT = say("I shall now do a great many things. " * 100, finish="length")
-TURNS = (
-    marking("one"),
-    CUT,
-    two(marking("two"), marking("three")),
-    call("apply_patch", {"patch": BREAK}),
-    say("Done."),
-    call("apply_patch", {"patch": BREAK.replace("a * 3", "a * 9").replace("a * 2", "a * 3").replace("a * 9", "a * 2")}),
-    call("apply_patch", {"patch": FIX}),
-    say("It adds now."),
-)
-
-
-def by_history(*turns: dict[str, Any]) -> Callable[..., None]:
-    """Play the turn that the conversation has come to: as many as the model has said before are over."""
+def by_seed(**turns: tuple[Any, ...]) -> Callable[..., None]:
+    """Play each attempt's own turns, as many as the model has said before being over; the first attempt has no seed."""
 
     def play(handler: Any, request: Any) -> None:
         said = sum(message["role"] == "assistant" for message in request.json["messages"])
-        stream(handler, turns[min(said, len(turns) - 1)])
+        own = turns[f"attempt{request.json.get('seed', 1)}"]
+        turn = own[min(said, len(own) - 1)]
+        turn(handler, request) if callable(turn) else stream(handler, turn)
 
     return play
 
 
-def start(
-    environment: dict[str, str], repository: Path, server: ChatServer, *more: str, task: str | None = TASK
-) -> subprocess.Popen[str]:
-    arguments = [*([task] if task else []), *model(server), *more, "--format", "json"]
-    return subprocess.Popen(
-        [PYTHON, "-m", "miyabi_cli", "codegen", *arguments],
-        cwd=repository,
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
+def result_of(ran: Ran, code: int = 0) -> dict[str, Any]:
+    assert ran.code == code, ran.stderr
+    data: dict[str, Any] = json.loads(ran.stdout)
+    validate(data, "codegen")
+    return data
+
+
+# Killed with the sandbox, and several attempts
+
+
+def test_a_run_killed_again_and_again_goes_on_to_the_same_result(project: Project, git: Git) -> None:
+    """Here the sandbox is on, the checks are pytest's, and each process is killed a little further on."""
+    before = state(project.root, git)
+    looks = [call("exec", {"cmd": f"cat calc.py; echo {number}"}) for number in range(3)]
+    with chat_server(by_seed(attempt1=(*looks, FIXED, say("It adds now.")))) as server:
+        project.killed_at("check_started", 1, TASK, *model(server))
+        for kind, number in (("tool_ended", 1), ("reply", 2), ("check_ended", 2)):
+            project.killed_at(kind, number, "--resume", "last")
+            assert state(project.root, git) == before
+        result = result_of(project.resume("--format", "json"))
+    assert (result["status"], result["summary"], result["attempts"][0]["steps"]) == ("verified", "It adds now.", 5)
+    assert len(result["checks"][0]["tests"]["fixed"]) == 1
+    started = [event["call"]["id"] for event in project.events("tool_started")]
+    assert len(set(started)) == len(started) == 4
+    assert state(project.root, git) == before
+
+
+def test_attempts_that_have_ended_are_not_made_again(project: Project) -> None:
+    turns = by_seed(
+        attempt1=(say("I can't."),), attempt2=(call("exec", {"cmd": "ls"}), FIXED, say("It adds now.")), attempt3=()
     )
+    with chat_server(turns) as server:
+        project.killed_at("tool_ended", 1, TASK, *model(server), *CHECK, "--attempts", "3")
+        asked = len(server.requests)
+        result = result_of(project.resume("--format", "json"))
+        assert [request.json.get("seed") for request in server.requests[asked:]] == [2, 2]
+    assert [attempt["status"] for attempt in result["attempts"]] == ["failed", "verified"]
+    assert [attempt["steps"] for attempt in result["attempts"]] == [2, 3]
+    assert result["usage"]["requests"] == 5
+    assert result["usage"]["input_tokens"] == 500
+    assert [attempt["usage"]["requests"] for attempt in result["attempts"]] == [2, 3]
 
 
-def logs(home: Path) -> list[Path]:
-    return sorted((home / "data/runs").glob(f"*/{EVENTS}"))
+def test_attempts_side_by_side_go_on_side_by_side(project: Project, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+
+    def mark(name: str) -> dict[str, Any]:
+        return call("exec", {"cmd": f"echo {name} >> {marks}"})
+
+    def own(name: str) -> tuple[Any, ...]:
+        return (mark(f"{name}-a"), mark(f"{name}-b"), say("I can't."))
+
+    turns = by_seed(attempt1=own("one"), attempt2=own("two"), attempt3=(FIXED, say("It adds now.")))
+    arguments = ["--sandbox", "off", *CHECK, "--attempts", "3", "--jobs", "2"]
+    with chat_server(turns) as server:
+        project.killed_at("tool_ended", 2, TASK, *model(server), *arguments)
+        result = result_of(project.resume("--format", "json"))
+    assert [attempt["status"] for attempt in result["attempts"]] == ["failed", "failed", "verified"]
+    done = marks.read_text().split()
+    assert len(set(done)) == len(done)  # one that was killed in the middle may be missing, none is there twice
 
 
-def lines_of(path: Path) -> int:
-    return path.read_bytes().count(b"\n")
+# Flags and limits
 
 
-def kill_at(process: subprocess.Popen[str], home: Path, count: int, known: int = 1) -> Path:
-    """Kill a run, the first after those that are `known`, as soon as its log has so many events; return the log."""
-    end = time.monotonic() + 60
-    while len(logs(home)) <= known or lines_of(logs(home)[-1]) < count:
-        assert time.monotonic() < end, "the run came to no such event"
-        if process.poll() is not None:
-            break
-        time.sleep(0.001)
-    process.kill()
-    process.wait()
-    return logs(home)[-1]
+def test_flags_given_anew_count_more(project: Project) -> None:
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("reply", 1, TASK, *model(server), *CHECK, "--effort", "low", "--max-steps", "1")
+        other = ["--model", "gpt-oss-120b", "--effort", "medium", "--max-steps", "9", "--check", "true"]
+        result = result_of(project.resume(*other, "--format", "json"))
+        first, last = server.requests[0].json, server.requests[-1].json
+    assert (first["model"], last["model"], result["model"]) == ("gpt-oss-20b", "gpt-oss-120b", "gpt-oss-120b")
+    assert (first["reasoning_effort"], last["reasoning_effort"], result["effort"]) == ("low", "medium", "medium")
+    assert [check["command"] for check in result["checks"]] == ["true"]
 
 
-def marks_in(log: Path) -> list[str]:
-    """Return the marks that the last look of the model has shown."""
-    shown = [event["output"] for event in read_log(log.parent) if event["type"] == "tool_ended"]
-    last = [output for output in shown if "one\n" in output or "two" in output or "three" in output]
-    return [word for word in (last[-1].split() if last else []) if word in ("one", "two", "three")]
+@pytest.mark.parametrize("kind", ["tool_ended", "attempt_ended"])
+def test_a_limit_of_steps_holds_over_processes_and_a_larger_one_lifts_it(project: Project, kind: str) -> None:
+    turns = by_seed(attempt1=(call("exec", {"cmd": "ls"}), FIXED, say("It adds now.")))
+    with chat_server(turns) as server:
+        project.killed_at(kind, 1, TASK, *model(server), *CHECK, "--max-steps", "1")
+        shutil.copytree(project.home, project.home.parent / "copy")
+        result = result_of(project.resume("--format", "json"), code=5)
+        assert (result["status"], result["attempts"][0]["steps"], len(server.requests)) == ("limit", 1, 1)
+        shutil.rmtree(project.home)
+        (project.home.parent / "copy").rename(project.home)
+        result = result_of(project.resume("--max-steps", "3", "--format", "json"))
+    assert (result["status"], result["attempts"][0]["steps"]) == ("verified", 3)
 
 
-def essence(result: dict[str, Any]) -> dict[str, Any]:
-    """Return what must not depend on whether a run was killed."""
-    names = ("status", "summary", "patch", "base", "files_modified", "lines_added", "tests_added", "warnings")
-    checks = [(check["name"], check["before"], check["after"], check["tests"]) for check in result["checks"]]
-    return {name: result[name] for name in names} | {"checks": checks, "attempts": len(result["attempts"])}
+def test_the_seconds_of_earlier_processes_count(project: Project) -> None:
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("tool_ended", 1, TASK, *model(server), *CHECK)
+        first, *others = project.log.read_text().splitlines()
+        begun = json.loads(first)
+        hour_before = (datetime.fromisoformat(begun["time"]) - timedelta(hours=1)).isoformat()
+        project.log.write_text("\n".join([json.dumps({**begun, "time": hour_before}), *others]) + "\n")
+        result = result_of(project.resume("--max-time", "3600", "--format", "json"))
+        assert len(server.requests) == 1  # there is no time for another question, but for the verdict
+    assert (result["status"], result["seconds"] > 3600) == ("verified", True)
 
 
-@pytest.fixture
-def unkilled(repository: Path, miyabi: Miyabi) -> tuple[dict[str, Any], int]:
-    """Return the result of the run that nobody kills, and how many events it has; the base's checks are known then."""
-    with chat_server(by_history(*TURNS)) as server:
-        ran = miyabi("codegen", TASK, *model(server), "--format", "jsonl", cwd=repository)
+# What is gone, or damaged
+
+
+def test_a_worktree_that_is_gone_is_made_anew_and_that_is_said(project: Project) -> None:
+    with chat_server(by_seed(attempt1=(call("exec", {"cmd": "ls"}), FIXED, say("It adds now.")))) as server:
+        project.killed_at("tool_ended", 2, TASK, *model(server), *CHECK)
+        assert project.miyabi("worktrees", "clean").code == 0
+        result = result_of(project.resume("--format", "json"))
+        assert len(server.requests) == 5
+    assert [warning["message"] for warning in result["warnings"] if warning["kind"] == "resume"] == [
+        "attempt 1 begins anew from the base: its worktree is gone"
+    ]
+    assert result["usage"]["requests"] == 5
+    replayed = project.miyabi("runs", "replay", "last", cwd=project.root)
+    assert (replayed.code, replayed.stdout) == (0, result["patch"]), replayed.stderr
+
+
+def test_a_verified_patch_that_is_gone_is_made_anew(project: Project) -> None:
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("attempt_ended", 1, TASK, *model(server), *CHECK)
+        shutil.rmtree(project.home / "cache/worktrees")
+        result = result_of(project.resume("--format", "json"))
+    assert (result["status"], len(result["attempts"])) == ("verified", 1)
+    assert "begins anew" in str(result["warnings"])
+
+
+def test_a_base_that_is_gone_is_an_error(project: Project, git: Git) -> None:
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("tool_ended", 1, TASK, *model(server), *CHECK)
+        git("commit", "-q", "--amend", "-m", "another", cwd=project.root)
+        git("reflog", "expire", "--expire=now", "--all", cwd=project.root)
+        git("gc", "-q", "--prune=now", cwd=project.root)
+        ran = project.resume()
+    assert (ran.code, "is gone" in ran.stderr, "hint: begin the task anew\n" in ran.stderr) == (4, True, True)
+
+
+def test_a_damaged_log_is_an_error(project: Project, git: Git) -> None:
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"base": "--output=/tmp/x"}, "names no commit"),
+        ({"base": "HEAD"}, "names no commit"),
+        ({"base": 5}, "is damaged"),
+        ({"repository": "/nowhere"}, "is gone: /nowhere"),
+        ({"options": {}}, "it has no flags"),
+        ({"options": {"flags": {"attempts": "many"}}}, "--attempts is 'many'"),
+        ({"options": {"flags": {"attempts": 1000}}}, "--attempts is 1000"),
+        ({"options": {"flags": {"max_time": "soon"}}}, "--max-time is 'soon'"),
+        ({"options": {"flags": {"sandbox": "none"}}}, "--sandbox is 'none'"),
+        ({"time": "yesterday"}, "is damaged"),
+        ({"time": "0001-01-01T00:00:00"}, "is damaged"),
+        ({"model": None}, "is damaged"),
+    ]
+    before = state(project.root, git)
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("reply", 1, TASK, *model(server), *CHECK)
+        first, *others = project.log.read_text().splitlines()
+        for change, words in changes:
+            project.log.write_text("\n".join([json.dumps({**json.loads(first), **change}), *others]) + "\n")
+            ran = project.resume()
+            assert (ran.code, words in ran.stderr) == (4, True), ran.stderr
+        assert len(project.trees()) == 1  # nothing of it is lost by an error
+    assert state(project.root, git) == before
+
+
+def test_a_damaged_line_in_the_middle_is_an_error(project: Project) -> None:
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("tool_ended", 1, TASK, *model(server), *CHECK)
+        lines = project.log.read_bytes().splitlines(keepends=True)
+        for damaged in (b"[" * 100_000 + b"\n", b"\xff\n", lines[-2][:20] + b"\n", b'{"type":"reply","reply":5}\n'):
+            project.log.write_bytes(b"".join([*lines[:-2], damaged, lines[-1]]))
+            ran = project.resume()
+            assert (ran.code, "is damaged" in ran.stderr) == (4, True), ran.stderr
+
+
+# What is refused
+
+
+def test_what_can_not_go_on_is_refused(project: Project) -> None:
+    with chat_server(FIXED, say("It adds now.")) as server:
+        ran = project.codegen(TASK, *model(server), "--no-checks")
     assert ran.code == 0, ran.stderr
-    events = ran.stdout.splitlines()
-    return json.loads(events[-1])["result"], len(events)
-
-
-def test_a_run_killed_again_and_again_goes_on_to_the_same_result(
-    repository: Path,
-    environment: dict[str, str],
-    home: Path,
-    miyabi: Miyabi,
-    git: Git,
-    unkilled: tuple[dict[str, Any], int],
-) -> None:
-    """One run is killed again and again, a few events further each time."""
-    expected, count = unkilled
-    before, branches = state(repository, git), git("branch", "--list", cwd=repository)
-    with chat_server(by_history(*TURNS)) as server:
-        log = kill_at(start(environment, repository, server), home, 4)
-        assert lines_of(log) < count
-        for number in range(count):
-            assert state(repository, git) == before
-            seen = lines_of(log)
-            process = start(environment, repository, server, "--resume", log.parent.name, task=None)
-            kill_at(process, home, seen + 3 + number % 5)  # a check that is killed is run again
-            if process.returncode == 0:
-                break
-            assert git("branch", "--list", cwd=repository) == branches or (log.parent / "patch.diff").exists()
-        else:  # on a busy machine the kills come late, and more of them are in a check
-            ran = miyabi("codegen", "--resume", log.parent.name, *model(server), cwd=repository)
-            assert ran.code == 0, ran.stderr
-    shown = json.loads(miyabi("runs", "show", log.parent.name, "--format", "json").stdout)
-    result = shown["result"]
-    assert essence(result) | {"warnings": []} == essence(expected)
-    assert len(git("branch", "--list", "miyabi/*", cwd=repository).splitlines()) == 2
-    for event in read_log(log.parent):
-        validate(event, "event")
-    assert_no_tool_ran_twice(log)
-
-
-def assert_no_tool_ran_twice(log: Path) -> None:
-    started = [event["call"]["id"] for event in read_log(log.parent) if event["type"] == "tool_started"]
-    assert len(set(started)) == len(started)
-    marks = marks_in(log)
-    assert len(set(marks)) == len(marks)
-
-
-def test_what_can_not_go_on_is_refused(repository: Path, miyabi: Miyabi, home: Path) -> None:
-    with chat_server(call("apply_patch", {"patch": FIX}), say("It adds now.")) as server:
-        ran = miyabi("codegen", TASK, *model(server), "--no-checks", cwd=repository)
-    assert ran.code == 0, ran.stderr
-    finished = miyabi("codegen", "--resume", "last", cwd=repository)
-    assert (finished.code, "has come to its end" in finished.stderr) == (2, True)
-    (log,) = logs(home)
-    (log.parent / "result.json").unlink()
-    other = miyabi("codegen", "another task", "--resume", "last", cwd=repository)
-    assert (other.code, "the run's own task" in other.stderr) == (2, True)
-    own = miyabi("codegen", "--resume", "last", "--base", "HEAD", cwd=repository)
-    assert (own.code, "--base and --resume" in own.stderr) == (2, True)
-    lock = take_lock(log.parent / "lock")
-    assert lock
-    live = miyabi("codegen", "--resume", "last", cwd=repository)
-    lock.release()
-    assert (live.code, "in another process" in live.stderr) == (4, True)
-    log.write_bytes(b'{"type": "run_st')
-    headless = miyabi("codegen", "--resume", "last", cwd=repository)
+    finished = project.resume()
+    assert (finished.code, "has come to its end: unverified" in finished.stderr) == (2, True)
+    (project.log.parent / RESULT).unlink()
+    for flags, words in (
+        (["another task"], "the run's own task"),
+        (["--base", "HEAD"], "--base and --resume"),
+        (["--repo", "."], "--repo and --resume"),
+        (["--include-uncommitted"], "--include-uncommitted and --resume"),
+        (["--dry-run"], "--dry-run and --resume"),
+        (["--provider", "replay"], "recorded replies"),
+    ):
+        refused = project.resume(*flags)
+        assert (refused.code, words in refused.stderr) == (2, True), refused.stderr
+    project.log.write_bytes(b'{"type": "run_st')
+    headless = project.resume()
     assert (headless.code, "no beginning" in headless.stderr) == (2, True)
-    unknown = miyabi("codegen", "--resume", "nothing", cwd=repository)
+    unknown = project.codegen("--resume", "nothing")
     assert (unknown.code, "is no run" in unknown.stderr) == (2, True)
+
+
+def test_the_second_of_two_resumes_is_refused_and_does_no_harm(project: Project) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def wait(handler: Any, _: Any) -> None:
+        asked.set()
+        assert go.wait(60)
+        stream(handler, say("It adds now."))
+
+    with chat_server(by_seed(attempt1=(FIXED, wait))) as server:
+        project.killed_at("tool_ended", 1, TASK, *model(server), *CHECK)
+        first = subprocess.Popen(
+            [PYTHON, "-m", "miyabi_cli", "codegen", "--resume", "last", "--format", "json"],
+            cwd=project.root,
+            env={**project.environment, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert asked.wait(60)
+        log = project.log.read_bytes()
+        second = project.resume("--format", "jsonl")
+        listed = project.miyabi("runs", "list", "--format", "json")
+        cleaned = project.miyabi("worktrees", "clean", "--all")
+        forgotten = project.miyabi("runs", "clean", "--keep", "0")
+        assert project.log.read_bytes() == log
+        go.set()
+        stdout, stderr = first.communicate(timeout=60)
+    assert (second.code, "is at work in another process" in second.stderr) == (4, True)
+    error = json.loads(second.stdout)
+    validate(error, "event")
+    assert error["error"]["hint"] == "wait until it has ended"
+    assert [run["status"] for run in json.loads(listed.stdout)] == ["running"]
+    assert (cleaned.code, cleaned.stdout, forgotten.code, forgotten.stdout) == (0, "", 0, "")
+    assert result_of(Ran(first.returncode, stdout, stderr))["status"] == "verified"
+
+
+# From elsewhere, and to each delivery
+
+
+def test_it_goes_on_from_any_folder_and_each_line_of_jsonl_has_time_and_run(
+    project: Project, tmp_path: Path, git: Git
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    git("init", "-q", cwd=other)
+    with careful_model(tmp_path / "marks") as server:
+        project.killed_at("tool_ended", 2, TASK, *asking(server))
+        ran = project.resume("--format", "jsonl", cwd=other)
+    assert ran.code == 0, ran.stderr
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    for line in lines:
+        validate(line, "event")
+    assert {line["run_id"] for line in lines} == {project.run_id}
+    assert lines[0]["type"] == "run_resumed"
+    assert_whole(lines[-1]["result"], project.log, tmp_path / "marks")
+
+
+def test_apply_refuses_a_conflict_and_is_tried_again(project: Project, git: Git) -> None:
+    calc = project.root / "calc.py"
+    text = calc.read_text()
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("attempt_ended", 1, TASK, *model(server), *CHECK, "--apply")
+        calc.write_text(text.replace("a - b", "a - 2 * b"))
+        before = state(project.root, git)
+        conflict = project.resume("--format", "json")
+        assert (conflict.code, state(project.root, git)) == (4, before)
+        error = json.loads(conflict.stdout)["error"]
+        assert error["kind"] == "patch_conflict"
+        assert error["hint"].endswith(f"(then: miyabi codegen --resume {project.run_id})")
+        calc.write_text(text)
+        result = result_of(project.resume("--format", "json"))
+        assert len(server.requests) == 2
+    assert (result["status"], result["branch"], "a + b" in calc.read_text()) == ("verified", None, True)
+    assert git("branch", "--list", "miyabi/*", cwd=project.root) == ""
+
+
+def test_a_patch_goes_to_the_file_that_was_named(project: Project, tmp_path: Path) -> None:
+    file = tmp_path / "fix.patch"
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("attempt_ended", 1, TASK, *model(server), *CHECK, "--patch", "../fix.patch")
+        assert not file.exists()
+        result = result_of(project.resume("--format", "json", cwd=tmp_path))
+    assert file.read_text() == result["patch"]
+
+
+def test_uncommitted_changes_are_those_of_the_beginning(project: Project, git: Git) -> None:
+    calc = project.root / "calc.py"
+    at_first, later = calc.read_text() + "\n\nFIRST = 1\n", calc.read_text().replace("a - b", "b - a")
+    calc.write_text(at_first)
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("tool_ended", 1, TASK, *model(server), *CHECK, "--include-uncommitted", "--apply")
+        calc.write_text(later)
+        refused = project.resume()
+        assert (refused.code, calc.read_text()) == (4, later)
+        calc.write_text(at_first)
+        assert result_of(project.resume("--format", "json"))["status"] == "verified"
+    assert calc.read_text() == at_first.replace("a - b", "a + b")
+
+
+# Runs that were stopped in order
+
+
+def stopped_by_provider(project: Project, server: ChatServer) -> Ran:
+    ran = project.codegen(TASK, *model(server), *CHECK, "--format", "json")
+    assert ran.code == 3, ran.stderr
+    return ran
+
+
+def failing(*turns: Any) -> Callable[..., None]:
+    """Refuse the second question of all, and else play the turns that the conversation has come to."""
+    asked: list[int] = []
+    play = by_seed(attempt1=turns)
+
+    def one(handler: Any, request: Any) -> None:
+        asked.append(1)
+        send_error(401, {"error": "Unauthorized"})(handler, request) if len(asked) == 2 else play(handler, request)
+
+    return one
+
+
+def test_a_run_that_its_provider_has_failed_goes_on_where_it_was(project: Project, home: Path) -> None:
+    with chat_server(failing(FIXED, say("It adds now."))) as server:
+        ran = stopped_by_provider(project, server)
+        going_on = f"miyabi codegen --resume {project.run_id}"
+        assert json.loads(ran.stdout)["error"]["hint"].endswith(f"(then: {going_on})")
+        assert f"(then: {going_on})\n" in ran.stderr
+        listed = json.loads(project.miyabi("runs", "list", "--format", "json").stdout)
+        validate(listed, "runs")
+        assert [run["status"] for run in listed] == ["stopped"]
+        assert f"{going_on} goes on with it" in project.miyabi("runs", "show", "last").stdout
+        worktrees = json.loads(project.miyabi("worktrees", "list", "--format", "json").stdout)
+        validate(worktrees, "worktrees")
+        assert [(one["name"], one["state"]) for one in worktrees] == [("attempt-1", "stopped")]
+        assert project.miyabi("worktrees", "clean").stdout == ""
+        result = result_of(project.resume("--format", "json"))
+        assert len(server.requests) == 3
+    assert (result["status"], result["warnings"]) == ("verified", [])
+    assert len(project.events("attempt_started")) == 1
+    assert project.trees() == []
+
+
+def test_a_signal_leaves_what_it_takes_to_go_on(project: Project, tmp_path: Path) -> None:
+    asked = threading.Event()
+    questions: list[int] = []
+
+    def second(handler: Any, request: Any) -> None:
+        questions.append(1)
+        if len(questions) > 1:
+            stream(handler, say("It adds now."))
+            return
+        asked.set()
+        handler.connection.settimeout(60)
+        handler.close_connection = True
+        handler.rfile.read(1)
+
+    with chat_server(by_seed(attempt1=(FIXED, second))) as server:
+        process = subprocess.Popen(
+            [PYTHON, "-m", "miyabi_cli", "codegen", TASK, *model(server), *CHECK],
+            cwd=project.root,
+            env={**project.environment, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert f"hint: miyabi codegen --resume {project.run_id} goes on with the run" in stderr
+        result = result_of(project.resume("--format", "json"))
+    assert (result["status"], len(project.events("attempt_started"))) == ("verified", 1)
+
+
+def test_a_run_stopped_before_the_model_said_anything_leaves_no_worktree_and_no_hint(project: Project) -> None:
+    with chat_server(send_error(401, {"error": "Unauthorized"})) as server:
+        ran = stopped_by_provider(project, server)
+    assert (project.trees(), "--resume" in ran.stderr) == ([], False)
+
+
+def test_what_nobody_goes_on_with_is_removed_in_the_end(project: Project) -> None:
+    with chat_server(failing(FIXED)) as server:
+        stopped_by_provider(project, server)
+    (tree,) = project.trees()
+    next_run = (*CHECK, "--max-steps", "1")
+    with chat_server(say("I can't.")) as server:
+        project.codegen(TASK, *model(server), *next_run)
+        assert project.trees() == [tree]
+        for path in (tree.parent / "worktree.json", tree.parent / "stopped"):
+            os.utime(path, (0, 0))
+        project.codegen(TASK, *model(server), *next_run)
+    assert project.trees() == []
+
+
+def test_all_that_can_be_resumed_is_removed_on_request(project: Project) -> None:
+    with chat_server(failing(FIXED)) as server:
+        stopped_by_provider(project, server)
+    assert "attempt-1" in project.miyabi("worktrees", "clean", "--all").stdout
+    assert project.trees() == []

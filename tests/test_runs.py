@@ -45,9 +45,11 @@ def test_a_log_keeps_what_happened_and_a_torn_line_is_passed_over() -> None:
     assert [event["type"] for event in read_log(data_dir("runs", "1"))] == ["result"]
 
 
-def test_a_run_without_a_result_was_killed_or_runs_still() -> None:
-    RunLog("1").close()
-    assert find_run("1").status == "running or killed"
+def test_a_run_without_a_result_was_stopped_or_runs_still() -> None:
+    log = RunLog("1")
+    assert find_run("1").status == "running"
+    log.close()
+    assert find_run("1").status == "stopped"
 
 
 def test_a_full_disk_is_the_machine_s_error() -> None:
@@ -82,7 +84,7 @@ def test_what_ends_a_run_before_its_result_is_kept() -> None:
     with pytest.raises(MachineError):
         work()
     run = find_run("1")
-    assert (run.status, run.error) == ("error", "the disk is gone")
+    assert (run.status, run.error) == ("stopped", "the disk is gone")
 
 
 def test_a_run_in_which_nothing_happened_leaves_nothing() -> None:

@@ -7,20 +7,27 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 
-from miyabi_cli.codegen.earlier import INTERRUPTED, EarlierAttempt
+from miyabi_cli.codegen.continuing import begin_worktree
+from miyabi_cli.codegen.earlier import INTERRUPTED, EarlierAttempt, by_tools
 from miyabi_cli.codegen.judging import Judge, Judged
 from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.result import AttemptReport, Status
 from miyabi_cli.codegen.setting_up import set_up
 from miyabi_cli.codegen.workers import Worker, digest, open_worker, recalled_agent
-from miyabi_cli.errors import MiyabiError, ProviderError
+from miyabi_cli.errors import BudgetReached, MiyabiError, ProviderError
 from miyabi_cli.events import AttemptEnded, AttemptStarted, MessageAdded, ReplyReceived, WarningRaised
 from miyabi_cli.fences import fenced
 from miyabi_cli.messages import Usage
 from miyabi_cli.workspace.staging import Staged, stage
 from miyabi_cli.workspace.workspaces import discard
-from miyabi_cli.workspace.worktrees import Worktree, create_worktree, open_worktree
+from miyabi_cli.workspace.worktrees import Worktree, open_worktree
 
+KEPT = "kept"  # the kind of a warning that holds until the run goes on
+WISHES = "The checks pass. This is left to wish for in your change:"
+POLISH = (
+    "Do what of it is right: mend new findings, write the documentation, let a new test fail without the change. "
+    "Change nothing else; where nothing is to be done, say so."
+)
 NUDGE = (
     "Nothing has changed in the working directory. If the task is not done, do it now with the tools. "
     "If it needs no change, say why."
@@ -53,7 +60,8 @@ class Attempt:
 async def make_attempt(plan: Plan, number: int, earlier: EarlierAttempt | None = None) -> Attempt:
     """Work on the task until the patch is verified or nothing more comes of it; go on with an `earlier` part.
 
-    Raises what the provider, the sandbox or the repository raise; the worktree then stays for the caller to remove.
+    Raises what the provider, the sandbox or the repository raise; the worktree then stays for the caller to remove,
+    marked where the attempt has come so far in it that it can go on.
     """
     started = time.monotonic()
     earlier = earlier or EarlierAttempt(number)
@@ -62,13 +70,16 @@ async def make_attempt(plan: Plan, number: int, earlier: EarlierAttempt | None =
     try:
         await _work(plan, attempt, bench)
         attempt.interrupted = False
-    except ProviderError:
+    except ProviderError as error:
+        attempt.usage += error.usage
         with contextlib.suppress(MiyabiError):  # why the run ends is the provider's failure
             await _keep_work(plan, bench.worktree)
         raise
     finally:
         attempt.steps = bench.worker.steps
         attempt.seconds = earlier.seconds + time.monotonic() - started
+        if attempt.staged or (bench.worker.steps and by_tools(bench.worker.messages)):
+            bench.worktree.leave()
         plan.voice.emit(_ended(attempt))
     return attempt
 
@@ -76,19 +87,20 @@ async def make_attempt(plan: Plan, number: int, earlier: EarlierAttempt | None =
 async def recover_attempt(plan: Plan, earlier: EarlierAttempt, ended: AttemptEnded) -> Attempt | None:
     """Return an attempt that came to its end before the run was stopped, judged anew; None where it is to be made anew.
 
-    Where the worktree is gone, so is the patch: it is lost, and made anew if it was good.
+    Where the worktree is gone, so is the patch: it is lost, and made anew if it was good. An attempt that a limit has
+    ended goes on where there is a larger one now.
     """
+    if ended.status == "limit" and earlier.by_tools and not plan.allowance.reached(ended.steps):
+        return None
     attempt = Attempt(earlier.number, None, "failed", ended.reason, ended.summary, steps=ended.steps)
     attempt.usage, attempt.seconds = earlier.usage, earlier.seconds
     attempt.worktree = await asyncio.to_thread(open_worktree, plan.workspace, _name(earlier.number))
     if attempt.worktree is not None:
         attempt.staged = await _stage(plan, attempt.worktree)
     elif ended.status in ("verified", "unverified"):
-        lost = f"the patch of attempt {earlier.number} is lost with its worktree"
         if ended.status == "verified":
-            plan.voice.warn("resume", f"{lost}: it is made anew")
             return None
-        plan.voice.warn("resume", lost)
+        plan.voice.warn("resume", f"the patch of attempt {earlier.number} is lost with its worktree")
     if attempt.staged is not None:
         attempt.judged = await Judge(plan, earlier.number).judge(attempt.staged)
         attempt.status, attempt.reason = attempt.judged.status, attempt.judged.reason
@@ -110,7 +122,7 @@ class _Bench:
 async def _begun(plan: Plan, number: int) -> _Bench:
     """Begin in a new worktree, in the place of one that a stopped process has left."""
     await asyncio.to_thread(discard, plan.workspace.folder / _name(number))
-    worktree = await asyncio.to_thread(create_worktree, plan.workspace, plan.base, _name(number), plan.include)
+    worktree = await asyncio.to_thread(begin_worktree, plan, _name(number))
     plan.voice.emit(AttemptStarted(number, str(worktree.tree)))
     await set_up(plan, worktree)
     worker, opened = open_worker(plan, worktree, number)
@@ -120,7 +132,7 @@ async def _begun(plan: Plan, number: int) -> _Bench:
 
 async def _taken_up(plan: Plan, earlier: EarlierAttempt) -> _Bench | None:
     """Go on where an attempt was stopped; None where there is nothing to go on with, or it can't be."""
-    if not earlier.steps or earlier.ended:
+    if not earlier.steps:
         return None
     worktree = await asyncio.to_thread(open_worktree, plan.workspace, _name(earlier.number))
     if worktree is None:
@@ -146,7 +158,7 @@ async def _keep_work(plan: Plan, worktree: Worktree) -> None:
     staged = await _stage(plan, worktree)
     if staged is not None:
         plan.voice.keep(staged.patch)
-        plan.voice.warn("kept", "the patch so far is kept: miyabi runs show last")
+        plan.voice.warn(KEPT, "the patch so far is kept: miyabi runs show last")
 
 
 async def _work(plan: Plan, attempt: Attempt, bench: _Bench) -> None:
@@ -172,11 +184,38 @@ async def _work(plan: Plan, attempt: Attempt, bench: _Bench) -> None:
         rounds += 1
         if attempt.judged.settled and not worker.keeps_work:
             break
-        if worker.ending != "answered" or not attempt.judged.mendable or rounds > worker.rounds:
+        if worker.ending != "answered" or not attempt.judged.to_mend or rounds > worker.rounds:
             break
         _tell(plan, worker, _feedback(attempt.judged), lasting=True)
     if worker.ending == "limit" and attempt.status != "verified":
         attempt.status, attempt.reason = "limit", worker.reason
+    elif attempt.status == "verified" and not any(one.message.content.startswith(WISHES) for one in bench.told):
+        await _polish(plan, attempt, bench)
+
+
+async def _polish(plan: Plan, attempt: Attempt, bench: _Bench) -> None:
+    """Ask once for what is left to wish for in a verified patch; keep the new one where it is verified too."""
+    worker, staged, first, summary = bench.worker, attempt.staged, attempt.judged, attempt.summary
+    wishes = [concern for concern in first.concerns if concern.mendable] if first else []
+    if not (staged and first and wishes and worker.ending == "answered" and worker.keeps_work and worker.rounds):
+        return
+    if plan.allowance.reached(worker.steps):
+        return
+    listed = "\n".join(f"- {f'{wish.path}: ' if wish.path else ''}{wish.message}" for wish in wishes)
+    _tell(plan, worker, f"{WISHES}\n{fenced(listed)}\n{POLISH}", lasting=True)
+    try:
+        await _turn(plan, attempt, worker)
+        polished = await _stage(plan, bench.worktree)
+        judged = await bench.judge.judge(polished) if polished else None
+    except ProviderError as error:
+        plan.voice.warn("wishes", f"the patch is left as it was verified: {error.message}")
+        attempt.usage += error.usage
+        judged = None
+    if judged and judged.status == "verified" and judged.failing <= first.failing:
+        attempt.staged, attempt.judged = polished, judged
+    else:
+        await asyncio.to_thread(bench.worktree.put_back, staged.tree)
+    attempt.summary = summary or attempt.summary
 
 
 async def _turn(plan: Plan, attempt: Attempt, worker: Worker) -> None:
@@ -191,6 +230,9 @@ async def _turn(plan: Plan, attempt: Attempt, worker: Worker) -> None:
                         plan.voice.warn(event.kind, event.message, event.path)
                     else:
                         plan.voice.emit(event)
+    except BudgetReached as error:
+        attempt.usage += error.usage
+        worker.ending, worker.reason = "limit", error.message
     except TimeoutError:
         worker.ending, worker.reason = "limit", f"the time limit of {plan.allowance.bounds.seconds:g} s"
 
@@ -201,15 +243,15 @@ def _tell(plan: Plan, worker: Worker, text: str, *, lasting: bool = False) -> No
 
 
 async def _stage(plan: Plan, worktree: Worktree) -> Staged | None:
-    """Take the worktree's changes; None where there are none."""
+    """Take the worktree's changes; None where there are none, or none beyond those that it began with."""
     staged = await stage(worktree, plan.sandbox)
     for warning in staged.warnings:
         plan.voice.warn(warning.kind, warning.message, warning.path)
-    return staged if staged.files else None
+    return staged if staged.files and staged.tree != plan.start else None
 
 
 def _feedback(judged: Judged) -> str:
-    what = digest(judged.runs) or judged.reason
+    what = digest(judged.to_mend) or judged.reason
     return f"The checks were run with your change, and it is not right yet:\n{fenced(what)}\nMend it."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from miyabi_cli.errors import MachineError
 from miyabi_cli.events import (
     AttemptEnded,
     AttemptStarted,
+    ConversationCompacted,
     ConversationOpened,
     Event,
     ReplyReceived,
@@ -19,9 +20,14 @@ from miyabi_cli.events import (
     WarningRaised,
     event_of,
 )
-from miyabi_cli.messages import Usage
+from miyabi_cli.messages import Message, Usage
 
 INTERRUPTED = "interrupted"
+
+
+def by_tools(messages: Sequence[Message]) -> bool:
+    """Say whether a conversation is that of an agent with tools, which can go on; else it is a small model's."""
+    return bool(messages) and messages[0].role == "system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class EarlierAttempt:
     def by_tools(self) -> bool:
         """Say whether an agent with tools is at it, whose conversation can go on; else a small model's worker."""
         opened = next((event for event in self.events if isinstance(event, ConversationOpened)), None)
-        return opened is not None and bool(opened.messages) and opened.messages[0].role == "system"
+        return opened is not None and by_tools(opened.messages)
 
     @property
     def offered_functions(self) -> bool:
@@ -80,9 +86,11 @@ def read_earlier(run_id: str, lines: Iterable[Mapping[str, Any]]) -> Earlier | N
         try:
             event = event_of(line)
             moment = datetime.fromisoformat(line["time"]).timestamp()
-        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(event, ConversationOpened | ConversationCompacted) and not event.messages:
+                raise ValueError("a conversation without messages")
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             hint = "begin the task anew"
-            raise MachineError(f"the log of run {run_id} is damaged: {error}", hint=hint) from None
+            raise MachineError(f"the log of run {run_id} is damaged: {error!s:.200}", hint=hint) from None
         if event is not None:
             reader.take(event, moment)
     return reader.earlier()
@@ -90,7 +98,10 @@ def read_earlier(run_id: str, lines: Iterable[Mapping[str, Any]]) -> Earlier | N
 
 @dataclass(slots=True)
 class _Part:
-    """What is known of one attempt; `last` is when its last event was, None where another process wrote that."""
+    """What is known of one attempt; `last` is when its last event was, None where another process wrote that.
+
+    What a failed request has cost is told by the attempt's end alone.
+    """
 
     events: list[Event] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
@@ -102,6 +113,8 @@ class _Part:
             self.last = moment
         if isinstance(event, ReplyReceived):
             self.usage += event.reply.usage
+        if isinstance(event, AttemptEnded):
+            self.usage = event.usage
         self.events.append(event)
         self.seconds += max(0.0, moment - self.last) if self.last is not None else 0.0
         self.last = moment
@@ -137,7 +150,7 @@ class _Reader:
             options=self._latest.options,
             provider=self._latest.provider,
             model=self._latest.model,
-            usage=self._whole.usage,
+            usage=sum((part.usage for part in self._parts.values()), Usage()),
             seconds=self._whole.seconds,
             warnings=tuple(event for event in self._whole.events if isinstance(event, WarningRaised)),
             attempts={

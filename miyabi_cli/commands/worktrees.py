@@ -1,4 +1,4 @@
-"""`miyabi worktrees`: the worktrees of runs that live, were interrupted, or asked to keep theirs."""
+"""`miyabi worktrees`: the worktrees of runs that live, were stopped, died, or asked to keep theirs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Folder = Annotated[
 def list_(
     format: flags.Format = "text", path: Folder = None, repo: flags.Repo = None, config: flags.Config = None
 ) -> None:
-    """List the worktrees on this machine: live, kept, or left over by a run that died."""
+    """List the worktrees on this machine: live, kept, of a run that was stopped, or left over by one that died."""
     from miyabi_cli.workspace.leftovers import list_worktrees
 
     _print(list_worktrees(_folder(path, repo, config)), format, "no worktrees")
@@ -34,7 +34,7 @@ def list_(
 @app.command()
 def clean(
     runs: Annotated[list[str] | None, typer.Argument(help="Only those of these runs.", metavar="RUN")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Kept ones too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Also those kept, and those to resume with.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     format: flags.Format = "text",
     path: Folder = None,

@@ -33,7 +33,7 @@ def open_replay(file: Path, model: str | None = None, *, profile: Profile | None
     `model` None: the model that the log names, since what a model can do decides how its replies are read.
     Raises MachineError, BrokenReply.
     """
-    lines = read_lines(file)
+    lines = played(read_lines(file))
     name = model or recorded_model(lines) or "replay"
     return Provider(Replay(name, profile or profile_of(name), replies_of(lines), _replies_with_tools(lines)))
 
@@ -104,6 +104,27 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
         elif number < len(lines):
             raise BrokenReply(f"{file}, line {number} is not a recorded reply")
     return objects
+
+
+def played(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the lines of a run's log that belong to what it came to, one attempt after the other.
+
+    Left out are what an attempt did before it began anew and, in a run that has a result, the attempts that a better
+    one has interrupted. The lines of another recording, which know no attempts, come back as they are.
+    """
+    whole: list[Mapping[str, Any]] = []
+    attempts: dict[int, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        number = line.get("attempt")
+        if not isinstance(number, int) or not number:
+            whole.append(line)
+            continue
+        if line.get("type") == "attempt_started":
+            attempts[number] = []
+        attempts.setdefault(number, []).append(line)
+    if any(line.get("type") == "result" for line in whole):
+        attempts = {number: part for number, part in attempts.items() if part[-1].get("status") != "interrupted"}
+    return [*whole, *(line for _, part in sorted(attempts.items()) for line in part)]
 
 
 def _replies_with_tools(lines: Sequence[Mapping[str, Any]]) -> int | None:

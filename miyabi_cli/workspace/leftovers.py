@@ -13,15 +13,17 @@ from miyabi_cli.workspace.removal import folder_size
 from miyabi_cli.workspace.workspaces import (
     KEEP,
     LOCK,
+    STOPPED,
     discard,
     hold_dead,
+    is_outdated,
     read_record,
     remove_if_unused,
     subfolders,
     worktree_folders,
 )
 
-State = Literal["live", "kept", "left over"]
+State = Literal["live", "kept", "stopped", "left over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ def list_worktrees(folder: Path) -> tuple[WorktreeEntry, ...]:
 def clean_worktrees(
     folder: Path, *, kept: bool = False, run_ids: Collection[str] = (), dry_run: bool = False
 ) -> tuple[tuple[WorktreeEntry, ...], tuple[MachineError, ...]]:
-    """Remove what dead runs left over and, with `kept`, what was to be kept; return those, and what went wrong.
+    """Remove what dead runs left over and, with `kept`, what was to be kept and what a stopped run can go on with.
+
+    Return those, and what went wrong.
 
     `run_ids` narrows it to those runs. A run that lives is never touched.
     """
@@ -56,7 +60,9 @@ def clean_worktrees(
         if run_ids and run_folder.name not in run_ids:
             continue
         entries = [
-            entry for entry in _entries(run_folder) if entry.state == "left over" or (kept and entry.state == "kept")
+            entry
+            for entry in _entries(run_folder)
+            if entry.state == "left over" or (kept and entry.state in ("kept", "stopped"))
         ]
         if dry_run:
             removed += entries
@@ -84,7 +90,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 def _entries(run_folder: Path) -> Iterator[WorktreeEntry]:
     with hold_dead(run_folder) as held:
         for worktree in worktree_folders(run_folder):
-            state: State = "live" if not held else "kept" if (worktree / KEEP).exists() else "left over"
+            state: State = _dead_state(worktree) if held else "live"
             record = read_record(worktree) or {}
             yield WorktreeEntry(
                 run_id=run_folder.name,
@@ -96,3 +102,9 @@ def _entries(run_folder: Path) -> Iterator[WorktreeEntry]:
                 base=record.get("base"),
                 created=record.get("created"),
             )
+
+
+def _dead_state(worktree: Path) -> State:
+    if (worktree / KEEP).exists():
+        return "kept"
+    return "stopped" if (worktree / STOPPED).exists() and not is_outdated(worktree) else "left over"

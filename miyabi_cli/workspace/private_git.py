@@ -25,8 +25,9 @@ COPIED_SETTINGS = (
 )
 
 # What commands leave behind beside the toolchains' artifacts.
-LEFT_BEHIND = ("node_modules/", ".ipynb_checkpoints/", ".gradle/", "*.orig", "*.rej", "core.[0-9]*", ".DS_Store")
-TARGET_MAKERS = ("Cargo.toml", "pom.xml")  # their builds fill a folder `target`
+LEFT_BEHIND = (".ipynb_checkpoints/", ".gradle/", "*.orig", "*.rej", "core.[0-9]*", ".DS_Store")
+# Folders that builds fill, where files of these names are; elsewhere such a folder may be anything.
+BUILD_FOLDERS = (("target/", ("Cargo.toml", "pom.xml")), ("build/", ("CMakeLists.txt", "build.gradle*", "meson.build")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,9 @@ def exclude_rules(git: Git, template: Template) -> bytes:
     A pattern does not hold where the base itself tracks such files.
     """
     patterns = [*(pattern for chain in TOOLCHAINS for pattern in chain.artifacts), *LEFT_BEHIND]
-    if git.run("ls-files", "-z", "--", *(f":(glob)**/{name}" for name in TARGET_MAKERS)):
-        patterns.append("target/")
+    for folder, makers in BUILD_FOLDERS:
+        if git.run("ls-files", "-z", "--", *(f":(glob)**/{name}" for name in makers)):
+            patterns.append(folder)
     if _tracked(git, patterns):
         patterns = [pattern for pattern in patterns if not _tracked(git, [pattern])]
     return "\n".join(patterns).encode() + b"\n" + template.ignored + b"\n"

@@ -3,12 +3,14 @@
     FOLDER/SLUG-HASH/RUN/       SLUG-HASH stands for the repository's path
         lock
         git/                    the host's git directory; its objects are those that the run has made
+        builds/                 what its checks compiled (`builds`)
         NAME/                   a worktree (`worktrees`); it is half-made while it has no worktree.json
             worktree.json
             keep                there when the worktree stays after the run
+            stopped             there when the run has come so far in it that it should go on, were it stopped
 
 Whatever dies gives up its lock; the next run of that repository removes what it left half-made, and the locks of git's
-that it left on its worktrees.
+that it left on its worktrees; after `STOPPED_SECONDS` also the worktrees with which nobody went on.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,8 +36,11 @@ from miyabi_cli.workspace.repository import Repository
 
 RECORD = "worktree.json"
 KEEP = "keep"
+STOPPED = "stopped"
+STOPPED_SECONDS = 7 * 86_400
 LOCK = "lock"
 GIT = "git"
+BUILDS = "builds"
 INDEX_LOCK = "index.lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 CLAIM_SECONDS = 2  # longer than a cleaner or a list holds the lock of a run that is dead
@@ -57,14 +62,22 @@ class Workspace:
         return self.folder / GIT
 
     @property
+    def builds(self) -> Path:
+        """What the checks of the run compile, gone with the run even if a worktree stays."""
+        return self.folder / BUILDS
+
+    @property
     def objects(self) -> Path:
         """The objects that the run has made: staged files, snapshots, commits."""
         return self.git_dir / "objects"
 
-    def close(self) -> None:
-        """Remove what is not to be kept, and give the lock up; raises MachineError where the system forbids it."""
+    def close(self, *, stopped: bool = False) -> None:
+        """Remove what is not to be kept, and give the lock up; raises MachineError where the system forbids it.
+
+        Of a run that was `stopped` those worktrees stay with which it can go on.
+        """
         try:
-            sweep(self.folder, kept=False)
+            sweep(self.folder, (KEEP, STOPPED) if stopped else (KEEP,))
         finally:
             self.lock.release()
 
@@ -104,7 +117,7 @@ def default_folder() -> Path:
 
 def check_label(name: str, what: str) -> None:
     """Raise RepositoryError unless `name` is plain enough for the name of a folder."""
-    if not NAME.fullmatch(name) or name in (GIT, LOCK):
+    if not NAME.fullmatch(name) or name in (GIT, BUILDS, LOCK):
         raise RepositoryError(f"not {what}: {name!r}")
 
 
@@ -114,6 +127,7 @@ def heal(home: Path) -> None:
         with contextlib.suppress(OSError, MachineError), hold_dead(run_folder) as held:
             if held:
                 _remove_half_made(run_folder)
+                _remove_outdated(run_folder)
                 remove_if_unused(run_folder)
 
 
@@ -131,10 +145,11 @@ def hold_dead(run_folder: Path) -> Iterator[bool]:
             lock.release()
 
 
-def sweep(run_folder: Path, *, kept: bool) -> None:
-    """Remove a run's worktrees, those to be kept only when `kept`, and then the run's folder if none is left."""
+def sweep(run_folder: Path, spared: Sequence[str]) -> None:
+    """Remove a run's worktrees but those with a `spared` mark, and then the run's folder if none is left."""
+    remove_tree(run_folder / BUILDS)
     for worktree in worktree_folders(run_folder):
-        if kept or not (worktree / KEEP).exists():
+        if not any((worktree / mark).exists() for mark in spared):
             discard(worktree)
     remove_if_unused(run_folder)
 
@@ -163,7 +178,13 @@ def subfolders(folder: Path) -> list[Path]:
 
 def worktree_folders(run_folder: Path) -> list[Path]:
     """Return the folders of a run's worktrees, half-made ones too."""
-    return [folder for folder in subfolders(run_folder) if folder.name != GIT]
+    return [folder for folder in subfolders(run_folder) if folder.name not in (GIT, BUILDS)]
+
+
+def is_outdated(worktree: Path) -> bool:
+    """Say whether nobody has gone on with a dead run's worktree for so long that nobody will."""
+    times = [path.stat().st_mtime for path in (worktree / RECORD, worktree / STOPPED) if path.exists()]
+    return time.time() - max(times, default=0.0) > STOPPED_SECONDS
 
 
 def read_record(worktree: Path) -> dict[str, Any] | None:
@@ -207,7 +228,14 @@ def _hide_from(repository: Repository, run_folder: Path) -> None:
         (run_folder / ".gitignore").write_text("*\n")
 
 
+def _remove_outdated(run_folder: Path) -> None:
+    for worktree in worktree_folders(run_folder):
+        if not (worktree / KEEP).exists() and is_outdated(worktree):
+            discard(worktree)
+
+
 def _remove_half_made(run_folder: Path) -> None:
+    remove_tree(run_folder / BUILDS)
     for worktree in worktree_folders(run_folder):
         if read_record(worktree) is None:
             remove_tree(worktree)

@@ -26,7 +26,7 @@ from miyabi_cli.workspace.private_git import alternates_file, exclude_rules, mak
 from miyabi_cli.workspace.removal import remove_tree
 from miyabi_cli.workspace.repository import Repository
 from miyabi_cli.workspace.trees import SUBMODULE
-from miyabi_cli.workspace.workspaces import KEEP, RECORD, Workspace, check_label, discard, read_record
+from miyabi_cli.workspace.workspaces import KEEP, RECORD, STOPPED, Workspace, check_label, discard, read_record
 
 INSIDE = Path("/run/miyabi")  # where the sandbox shows what is neither the tree nor the system
 
@@ -95,9 +95,20 @@ class Worktree:
         _remove_bytecode(self.tree, changed)
         _show_index(self)
 
+    def put_back(self, tree: str) -> None:
+        """Make the files those of a tree (an id) that was staged here, still as a change of the base."""
+        self.switch(tree)
+        self.git.run("read-tree", self.base)
+        _show_index(self)
+
     def keep(self) -> None:
         """Leave this worktree where it is when the run ends."""
         (self.folder / KEEP).touch()
+
+    def leave(self) -> None:
+        """Leave this worktree where it is when the run is stopped, so that it can go on."""
+        with contextlib.suppress(OSError):  # on a full disk, say; then it begins anew
+            (self.folder / STOPPED).touch()
 
 
 def create_worktree(workspace: Workspace, base: str, name: str, include: Sequence[str] = ()) -> Worktree:
@@ -124,10 +135,11 @@ def create_worktree(workspace: Workspace, base: str, name: str, include: Sequenc
 def open_worktree(workspace: Workspace, name: str) -> Worktree | None:
     """Return a worktree that this run made before it was interrupted, or None where there is none that is whole."""
     check_label(name, "a name of a worktree")
-    record = read_record(workspace.folder / name)
-    if record is None:
+    record = read_record(workspace.folder / name) or {}
+    try:
+        return Worktree(workspace, name, record["base"], tuple(record["included"]), tuple(record["submodules"]))
+    except (KeyError, TypeError):
         return None
-    return Worktree(workspace, name, record["base"], tuple(record["included"]), tuple(record["submodules"]))
 
 
 def remove_worktree(worktree: Worktree) -> None:
