@@ -3,9 +3,11 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 VLLM_VENV ?= .venv-vllm
+SEED ?= 1
+SECONDS ?= 600
 SOURCES := miyabi_cli tests benchmarks scripts
 
-.PHONY: install format check test test-vllm demo bench generate
+.PHONY: install format check test test-vllm soak demo bench generate
 
 install: $(VENV)/.installed
 
@@ -31,6 +33,11 @@ test: install
 test-vllm: install
 	$(PYTHON) tests/vllm/install.py $(VLLM_VENV)
 	MIYABI_TEST_VLLM=$(VLLM_VENV) $(BIN)/python -m pytest tests/vllm
+
+# Faults over many seeds, and many more examples for the properties; `make soak SEED=7 SECONDS=3600` goes on from another for an hour.
+soak: install
+	$(BIN)/python -m tests.faults.soak --seed $(SEED) --seconds $(SECONDS)
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest --numprocesses auto tests/properties
 
 demo: install
 	demo/run $(BIN)

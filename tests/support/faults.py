@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ran
-from tests.support.hostile import Victim
+from tests.support.users import User
 
 
 class KillingGit:
@@ -19,30 +19,26 @@ class KillingGit:
     That is the worst of kill -9: what the dead process has begun goes on behind its back.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._count, self._done = folder / "count", folder / "done"
-        real = shutil.which("git")
-        folder.mkdir()
-        program = folder / "git"
-        program.write_text(
-            f"""#!/bin/sh
+    def __init__(self, user: User) -> None:
+        self._user = user
+        self._folder = user.home.parent / "killing"
+        self._count, self._done = self._folder / "count", self._folder / "done"
+        real = shutil.which("git", path=user.environment["PATH"])
+        program = f"""#!/bin/sh
 number=$(($(cat {self._count} 2>/dev/null || echo 0) + 1))
-[ -w {folder} ] && echo $number >{self._count}
+[ -w {self._folder} ] && echo $number >{self._count}
 [ "$number" = "$KILL_AT" ] || exec {real} "$@"
 kill -9 $PPID
 {real} "$@"
 echo >{self._done}
 """
-        )
-        program.chmod(0o755)
+        user.shell(f'mkdir {self._folder}; echo "$PROGRAM" >git; chmod 755 git; mv git {self._folder}', PROGRAM=program)
 
-    def run(self, victim: Victim, *arguments: str, kill_at: int = 0) -> Ran:
+    def run(self, *arguments: str, kill_at: int = 0) -> Ran:
         """Run miyabi with this git, and wait until the call that killed it has ended as well."""
-        for path in (self._count, self._done):
-            path.unlink(missing_ok=True)
-        path = f"{self._folder}:{victim.environment['PATH']}"
-        ran = victim.run(victim.python, "-m", "miyabi_cli", *arguments, PATH=path, KILL_AT=str(kill_at))
+        self._user.shell(f"rm -f {self._count} {self._done}")
+        path = f"{self._folder}:{self._user.environment['PATH']}"
+        ran = self._user.miyabi(*arguments, PATH=path, KILL_AT=str(kill_at))
         while ran.code == -9 and not self._done.exists():
             time.sleep(0.01)
         return ran
@@ -53,10 +49,10 @@ echo >{self._done}
         return int(self._count.read_text())
 
 
-def run_on_small_disk(victim: Victim, folder: Path, size: int, script: str, **more: str) -> Ran:
+def run_on_small_disk(user: User, folder: Path, size: int, script: str, **more: str) -> Ran:
     """Run a script of the shell while a disk of `size` bytes lies over a folder; skip where nobody can mount one."""
-    argv = ["unshare", "--mount", "--map-root-user"]
+    argv = [*user.as_user, "unshare", "--mount", "--map-root-user"]
     if subprocess.run([*argv, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no user namespaces here, so no disk can be mounted")
     mount = f"mount -t tmpfs -o size={size} none {folder} || exit 99\n"
-    return victim.run(*argv, "sh", "-c", mount + script, cwd=folder.parent, **more)
+    return user.run("unshare", "--mount", "--map-root-user", "sh", "-c", mount + script, cwd=folder.parent, **more)
