@@ -43,7 +43,7 @@ def test_a_damaged_entry_is_a_miss(tmp_path: Path, damage: str) -> None:
         "other": "{}",
         "list": "[]",
         "fields": text.replace('"seconds"', '"unknown"'),
-        "version": text.replace('"version": 1', '"version": 99'),
+        "version": text.replace('"version": 2', '"version": 99'),
     }
     assert damaged[damage] != text
     path.write_text(damaged[damage])
@@ -99,5 +99,9 @@ def test_the_key_follows_what_the_result_depends_on(tmp_path: Path) -> None:
     assert key() == keys[0]
     site = next((tmp_path / ".venv/lib").glob("*/site-packages"))
     write_tree(site, {"installed/__init__.py": ""})
+    keys.append(key())
+    write_tree(tmp_path, {"node_modules/.package-lock.json": "{}"})
+    keys.append(key())
+    write_tree(tmp_path, {"node_modules/.package-lock.json": "{ }"})
     keys.append(key())
     assert len(set(keys)) == len(keys)

@@ -120,3 +120,20 @@ def test_what_did_not_fail_has_none(status: TestStatus) -> None:
 @given(st.lists(st.builds(TestFailure, st.text(), st.text(), st.text()), max_size=8), st.text(), st.integers(0, 400))
 def test_it_is_never_longer_than_asked(failures: list[TestFailure], output: str, limit: int) -> None:
     assert len(failure_digest(_run(*failures, output=output), limit).encode()) <= limit
+
+
+def test_frames_of_node_are_those_of_the_repository() -> None:
+    details = (
+        "Error: expect(received).toBe(expected)\n\nExpected: 5\nReceived: -1\n"
+        "    at add (calc.js:3:9)\n    at Object.toBe (calc.test.js:2:61)\n"
+        "    at run (node_modules/jest-circus/build/run.js:316:40)\n    at node:internal/x:95:5"
+    )
+    run = CheckRun("npm test", "npm test", "fail", 1.0, {"a": "fail"}, "", 1, (TestFailure("a", "m", details),))
+    assert failure_digest(run).splitlines()[1:] == [
+        "a",
+        "  calc.test.js:2 in Object.toBe",
+        "  calc.js:3 in add",
+        "  Error: expect(received).toBe(expected)",
+        "  Expected: 5",
+        "  Received: -1",
+    ]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_cli.workspace.check_records import TestFailure, TestReport
-from miyabi_cli.workspace.junit import MAXIMUM_BYTES, merge_reports, read_junit, stable_name, suite_times
+from miyabi_cli.workspace.runners.junit import MAXIMUM_BYTES, merge_reports, read_junit, stable_name, suite_times
 
 PYTEST = b"""<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="1"
  failures="1" skipped="2" tests="6" time="0.186" timestamp="2026-11-22T14:52:03.863430+00:00" hostname="vm">

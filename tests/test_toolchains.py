@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from miyabi_cli.workspace.check_records import Check
 from miyabi_cli.workspace.toolchains import (
     TOOLCHAINS,
     is_test_configuration,
@@ -13,6 +14,7 @@ from miyabi_cli.workspace.toolchains import (
     list_files,
     touches_tests,
 )
+from miyabi_cli.workspace.toolchains.toolchain import Folders
 from tests.support.trees import write_tree
 
 
@@ -52,7 +54,9 @@ def test_every_record_is_whole() -> None:
 
 def test_python_keeps_the_options_that_pytest_was_given() -> None:
     (python,) = (chain for chain in TOOLCHAINS if chain.name == "python")
-    options = python.environment(Path("/a b"), Path("/c"), {"PYTEST_ADDOPTS": "-k add"})["PYTEST_ADDOPTS"]
+    check = Check("tests", "make test", environment=(("PYTEST_ADDOPTS", "-k add"),))
+    folders = Folders(*map(Path, ("/a b", "/c", "/d", "/e")))
+    options = python.environment(check, folders)["PYTEST_ADDOPTS"]
     assert options.startswith("-k add '--junitxml=/a b/pytest.xml' ")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_cli.workspace.check_records import TestReport
-from miyabi_cli.workspace.unittest_output import count_tests_run, read_unittest
+from miyabi_cli.workspace.runners.unittest_output import count_tests_run, read_unittest
 
 MODULE = """
 import os, sys, unittest

@@ -14,11 +14,11 @@ from typing import Any
 from miyabi_cli import __version__
 from miyabi_cli.errors import MachineError
 from miyabi_cli.places import write_whole
-from miyabi_cli.workspace.check_records import Check, CheckRun, TestFailure
-from miyabi_cli.workspace.interpreters import find_interpreters
+from miyabi_cli.workspace.check_records import Check, CheckRun, Finding, TestFailure
 from miyabi_cli.workspace.regular_files import read_regular
+from miyabi_cli.workspace.toolchains import TOOLCHAINS
 
-_VERSION = 1
+_VERSION = 2
 _MAXIMUM_AGE = 30 * 24 * 3600.0  # seconds
 _MAXIMUM_ENTRIES = 200
 _MAXIMUM_BYTES = 32_000_000
@@ -35,16 +35,15 @@ def check_key(
 ) -> str:
     """Return the key of what these checks give on a git tree: a hash of all that the result depends on.
 
-    That is the tree, the checks, the sandbox, the interpreters that are found and the packages they have, PATH and the
-    machine. `extra` is for what else a caller knows, such as the files that its set-up brings into a worktree.
+    That is the tree, the checks, the sandbox, the tools found and the packages they have, PATH and the machine.
+    `extra` is for what else a caller knows, such as the files that its set-up brings into a worktree.
     """
-    interpreters = find_interpreters(repository, environ)
     parts = {
         "version": [_VERSION, __version__],
         "tree": tree_id,
         "checks": [asdict(check) for check in checks],
         "sandbox": sandbox_kind,
-        "interpreters": [interpreter.fingerprint() for interpreter in interpreters],
+        "installed": [list(chain.installed(repository, environ)) for chain in TOOLCHAINS],
         "path": environ.get("PATH", ""),
         "machine": [platform.system(), platform.machine(), platform.release()],
         "extra": list(extra),
@@ -108,4 +107,5 @@ def _modified(path: Path) -> float:
 
 def _run(record: dict[str, Any]) -> CheckRun:
     failures = tuple(TestFailure(**failure) for failure in record.pop("failures"))
-    return CheckRun(**record, failures=failures)
+    findings = tuple(Finding(**finding) for finding in record.pop("findings"))
+    return CheckRun(**record, failures=failures, findings=findings)

@@ -11,6 +11,7 @@ from miyabi_cli.workspace.regular_files import read_regular
 
 TestStatus = Literal["pass", "fail", "skip"]
 CheckStatus = Literal["pass", "fail", "skip"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,31 @@ class TestReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a linter, a type checker or a compiler says of a place in the code.
+
+    `path` is relative to the tree; `line` counts from 1, and is 0 for what concerns the file as a whole; `end_line` is
+    at least `line`. `rule` is the linter's own name for it, "" where it has none; `source` the linter. `suggestion` is
+    text to put in place of these lines' code, or advice, as the linter gives it.
+    """
+
+    path: str
+    line: int
+    end_line: int
+    severity: Severity
+    rule: str
+    source: str
+    message: str
+    suggestion: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckRun:
     """One run of one check.
 
     `skip`: the check can't say anything here (its tool is missing, or there is no test to run).
     `tests` is empty where the runner did not report them; `conclusive` is False after a time-out or a kill;
-    `reported` is False where no runner wrote of any test.
+    `reported` is False where no runner wrote of any test. `findings` are those of a linter whose output is known.
     """
 
     name: str
@@ -72,6 +92,7 @@ class CheckRun:
     failures: tuple[TestFailure, ...] = ()
     conclusive: bool = True
     reported: bool = True
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,16 @@ _MESSAGE_LINES = 12
 _WIDTH = 200
 _NOISE = re.compile(
     r"^[\s=\-_~^*#+.!?]*$|^(?:rootdir|plugins|platform|cachedir|configfile|testpaths)\b.*|^\W*[Uu]se '?-vv?'? to .*"
+    r"|^note: run with `RUST_BACKTRACE=1`.*"
 )
 _PYTEST_FRAME = re.compile(r"^(?P<path>[^\s:][^:\n]*):(?P<line>\d+): (?:in (?P<function>.+)|[\w.]+)$")
+_NODE_FRAME = re.compile(
+    r"^ {1,20}(?:at|\u276f) (?:(?P<function>[^(\n]{1,200}) \()?(?P<path>[^\s():]{1,500}):(?P<line>\d{1,9}):\d{1,9}\)?$"
+)
 _PYTHON_FRAME = re.compile(r'^\s*File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
 _FINDING = re.compile(r"^[^\s:][^:\n]*:\d+(?::\d+)?: .+")
 _PLACE = re.compile(r"^\S+:\d+( in .+)?$")
-_FOREIGN = ("site-packages", "dist-packages", "lib/python", "<frozen", "importlib/")
+_FOREIGN = ("site-packages", "dist-packages", "lib/python", "<frozen", "importlib/", "node_modules/", "node:")
 
 
 def failure_digest(run: CheckRun, limit_bytes: int = 2_000) -> str:
@@ -86,9 +90,10 @@ def _trace(failure: TestFailure) -> tuple[str, ...]:
     asserted: list[str] = []
     for line in failure.details.splitlines():
         if frame := _PYTHON_FRAME.match(line) or _PYTEST_FRAME.match(line):
-            function = f" in {frame['function']}" if frame["function"] else ""
-            frames.append((f"  {frame['path']}:{frame['line']}{function}",))
+            frames.append((_told(frame),))
             asserted = []
+        elif frame := _NODE_FRAME.match(line):  # after what was raised, the innermost first
+            frames.insert(0, (_told(frame),))
         elif line.startswith("E "):
             asserted.append(line[1:].strip())
         elif line.startswith("    ") and frames and len(frames[-1]) == 1 and not asserted:
@@ -99,6 +104,11 @@ def _trace(failure: TestFailure) -> tuple[str, ...]:
     message = asserted or failure.message.splitlines()
     told = [f"  {line}" for line in message if not _NOISE.match(line)][:_MESSAGE_LINES]
     return tuple(line[:_WIDTH] for line in (*(line for frame in own[-_FRAMES:] for line in frame), *told))
+
+
+def _told(frame: re.Match[str]) -> str:
+    function = f" in {frame['function']}" if frame["function"] else ""
+    return f"  {frame['path']}:{frame['line']}{function}"
 
 
 def _is_own(frame: str) -> bool:

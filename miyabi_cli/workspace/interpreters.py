@@ -46,7 +46,7 @@ class Interpreter:
 
     def fingerprint(self) -> str:
         """Return a hash that changes with the interpreter, its environment and the packages installed."""
-        stamps = [_stamp(path) for path in (self.path, self.real.resolve(), *self.site_folders)]
+        stamps = [stamp(path) for path in (self.path, self.real.resolve(), *self.site_folders)]
         configuration = hashlib.sha256(_configuration(self.real)).hexdigest()
         return hashlib.sha256("\0".join([*stamps, configuration]).encode()).hexdigest()
 
@@ -125,7 +125,8 @@ def _is_script(path: Path) -> bool:
         return False
 
 
-def _stamp(path: Path) -> str:
+def stamp(path: Path) -> str:
+    """Return a file's path, time and size as text."""
     try:
         status = path.stat()
     except OSError:

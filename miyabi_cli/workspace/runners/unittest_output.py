@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 
 from miyabi_cli.workspace.check_records import TestFailure, TestReport, TestStatus
-from miyabi_cli.workspace.junit import add_status, stable_name
+from miyabi_cli.workspace.runners.junit import add_status, stable_name
 
 _MAXIMUM_FAILURES = 50
 _DETAILS = 6_000

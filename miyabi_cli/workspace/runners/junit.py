@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from xml.parsers import expat
@@ -12,25 +12,27 @@ from miyabi_cli.workspace.check_records import TestFailure, TestReport, TestStat
 
 MAXIMUM_BYTES = 16_000_000
 _MAXIMUM_DEPTH = 100
-_MAXIMUM_FAILURES = 50
-_DETAILS = 6_000
+MAXIMUM_FAILURES = 50
+_DETAILS = 6_000  # characters
 _DECLARATION = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 _RANK = {"skip": 0, "pass": 1, "fail": 2}
 
 
-def read_junit(data: bytes) -> TestReport:
+def read_junit(data: bytes, *, named_by_file: bool = False) -> TestReport:
     """Read one JUnit document, with `testsuites` or `testsuite` at its root.
 
     A document that is broken, too large, too deep or that declares a DTD (entities are how a small file becomes a
-    huge one) gives an empty report. A test's name is `classname::name`, memory addresses in it written `0x…`.
+    huge one) gives an empty report. A test's name is `classname::name`, or a file's name alone where both are that;
+    with `named_by_file` it is `file::classname > name`. Memory addresses in it are written `0x…`.
+
     Failures and errors are `fail`; skipped, and failing as expected (xfail), are `skip`. Where two cases have one
     name the worse of them counts: fail, then pass, then skip.
     """
     text = data[: MAXIMUM_BYTES + 1].decode(errors="replace")
     if len(data) > MAXIMUM_BYTES or not _is_plain(text):
         return TestReport()
-    return _report(_cases(_DECLARATION.sub("", text)))
+    return _report(_cases(_DECLARATION.sub("", text)), _name_by_file if named_by_file else _name)
 
 
 def suite_times(data: bytes) -> tuple[float, float | None]:
@@ -55,7 +57,7 @@ def merge_reports(reports: Sequence[TestReport]) -> TestReport:
         for name, status in report.tests.items():
             add_status(tests, name, status)
         failures += report.failures
-    return TestReport(tests, tuple(failures[:_MAXIMUM_FAILURES]), any(report.overwritten for report in reports))
+    return TestReport(tests, tuple(failures[:MAXIMUM_FAILURES]), any(report.overwritten for report in reports))
 
 
 def add_status(tests: dict[str, TestStatus], name: str, status: TestStatus) -> None:
@@ -63,6 +65,11 @@ def add_status(tests: dict[str, TestStatus], name: str, status: TestStatus) -> N
     known = tests.get(name)
     if known is None or _RANK[status] > _RANK[known]:
         tests[name] = status
+
+
+def clipped(text: str) -> str:
+    """Return the end of a failure's text, where what was asserted is, if it is too long."""
+    return text[-_DETAILS:]
 
 
 def stable_name(name: str) -> str:
@@ -112,17 +119,36 @@ def _cases(text: str) -> Iterator[Any]:
         yield from suite
 
 
-def _report(cases: Iterable[Any]) -> TestReport:
+def _name(case: Any) -> str:
+    if case.classname == case.name and "." in (case.name or ""):
+        return str(case.name)
+    return "::".join(filter(None, (case.classname, case.name)))
+
+
+def _name_by_file(case: Any) -> str:
+    titles = " > ".join(filter(None, (case.classname, case.name)))
+    return "::".join(filter(None, (_file_of(case), titles)))
+
+
+def _file_of(case: Any) -> str | None:
+    from junitparser import Attr
+
+    attribute: Any = Attr("file")  # a descriptor, as those that junitparser has for the other attributes
+    value: str | None = attribute.__get__(case, type(case))
+    return value
+
+
+def _report(cases: Iterable[Any], name_of: Callable[[Any], str]) -> TestReport:
     tests: dict[str, TestStatus] = {}
     failures: list[TestFailure] = []
     for case in cases:
-        name = stable_name("::".join(filter(None, (case.classname, case.name))))
+        name = stable_name(name_of(case))
         if not name:
             continue
         results = [(entry, _status(entry)) for entry in case.result]
         add_status(tests, name, max((status for _, status in results), key=_RANK.__getitem__, default="pass"))
         failures += [_failure(name, entry) for entry, status in results if status == "fail"]
-    return TestReport(tests, tuple(failures[:_MAXIMUM_FAILURES]))
+    return TestReport(tests, tuple(failures[:MAXIMUM_FAILURES]))
 
 
 def _status(entry: Any) -> TestStatus:
@@ -132,7 +158,4 @@ def _status(entry: Any) -> TestStatus:
 
 
 def _failure(name: str, entry: Any) -> TestFailure:
-    details = entry.text or ""
-    if len(details) > _DETAILS:  # what was asserted is at the end
-        details = details[-_DETAILS:]
-    return TestFailure(name, (entry.message or "")[:_DETAILS], details)
+    return TestFailure(name, (entry.message or "")[:_DETAILS], clipped(entry.text or ""))

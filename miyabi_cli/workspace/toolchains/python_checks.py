@@ -10,7 +10,7 @@ from typing import Any
 
 from miyabi_cli.workspace.check_records import Check, CheckPlan, Survey
 from miyabi_cli.workspace.interpreters import Interpreter, find_interpreters, first_with
-from miyabi_cli.workspace.python_projects import Project, choose_project
+from miyabi_cli.workspace.toolchains.python_projects import Project, choose_project
 
 _MAXIMUM_STARTS = 4
 

@@ -1,0 +1,29 @@
+"""ruff, as it prints with RUFF_OUTPUT_FORMAT=concise: `path:line:column: RULE message`."""
+
+from __future__ import annotations
+
+import re
+
+from miyabi_cli.workspace.linters.linter import MAXIMUM_FINDINGS, Linter, LinterReport, make_finding
+
+_LINE = re.compile(r"^(?P<path>[^\s:][^:]*):(?P<line>\d{1,9}):\d{1,9}: (?P<rule>[A-Z]+\d+|[a-z-]+:) (?P<message>.*)$")
+_FIXABLE = "[*] "
+
+
+def _read(output: str) -> LinterReport:
+    matches = [match for line in output.splitlines() if (match := _LINE.match(line))]
+    findings = [
+        make_finding(
+            "ruff",
+            match["path"],
+            int(match["line"]),
+            "error" if match["rule"].endswith(":") else "warning",  # what is no Python at all has no code
+            match["message"].removeprefix(_FIXABLE),
+            match["rule"].removesuffix(":"),
+        )
+        for match in matches[:MAXIMUM_FINDINGS]
+    ]
+    return LinterReport(tuple(findings), output)
+
+
+RUFF = Linter("ruff", re.compile(r"\bruff check\b"), _read)

@@ -1,0 +1,1 @@
+"""What test runners write, one format a module; each gives a `TestReport`."""
