@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from miyabi_cli.codegen.documenting import Undocumented
 from miyabi_cli.codegen.weakening import weakened_tests
-from miyabi_cli.workspace.check_records import CheckRun, Finding
+from miyabi_cli.workspace.check_records import CheckRun
 from miyabi_cli.workspace.diffs import FileDiff
+from miyabi_cli.workspace.linters import new_findings
 
 LISTED = 20  # concerns of one kind
 
@@ -41,15 +42,10 @@ def of_new_tests(added: Iterable[str], on_base: Mapping[str, str]) -> Iterator[C
 
 
 def of_findings(before: Sequence[CheckRun], after: Sequence[CheckRun]) -> Iterator[Concern]:
-    """Yield what linters find after that they did not find before; a finding that only moved is an old one."""
-    known = {run.name: Counter(map(_key, run.findings)) for run in before}
+    """Yield what linters find after that they did not find before."""
+    known = {run.name: run.findings for run in before}
     for run in after:
-        old = known.get(run.name, Counter())
-        for finding in run.findings:
-            key = _key(finding)
-            if old[key]:
-                old[key] -= 1
-                continue
+        for finding in new_findings(known.get(run.name, ()), run.findings):
             rule = f" [{finding.rule}]" if finding.rule else ""
             place = f"line {finding.line}: " if finding.line else ""
             yield Concern("lint", finding.path, f"{place}{finding.message}{rule} ({finding.source})", mendable=True)
@@ -72,7 +68,3 @@ def bounded(concerns: Iterable[Concern]) -> tuple[Concern, ...]:
             kept.append(concern)
     more = (Concern(kind, "", f"and {count - LISTED} more") for kind, count in counts.items() if count > LISTED)
     return (*kept, *more)
-
-
-def _key(finding: Finding) -> tuple[str, str, str, str]:
-    return (finding.path, finding.source, finding.rule, finding.message)
