@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from miyabi_cli.errors import SettingsError
@@ -39,41 +39,71 @@ async def open_provider(
     what a person should know, such as an option that the server refuses (by default `progress` hears it). Requests are
     put to `account`, and its caps hold. Raises ProviderError, SettingsError, MachineError.
     """
-    told = tell or progress
-    name: str = settings.llm.provider
-    if name == "auto":
-        name = await choose(settings)
-    first = await _opened(name, settings, progress, told, account)
-    others = [
-        functools.partial(_opened, other, settings, progress, told, account)
-        for other in dict.fromkeys(settings.llm.fallback)
-        if other != name
-    ]
-    if not others:
-        return first
-    from miyabi_cli.llm.routing import Routed
-
-    return Routed(first, others, told, stop_at_budget=settings.budget.on_exceed == "stop")
+    return await Servers(settings, progress, tell or progress).provider(account)
 
 
-async def _opened(
-    name: str, settings: Settings, progress: Progress, tell: Progress, account: Account | None
-) -> Provider:
-    """Return one provider, metered where there is an account."""
-    if not is_allowed(settings, name):
-        hint = "choose a server on this machine, or set llm.local_only to false"
-        raise SettingsError(f"llm.local_only is set, and the provider {name} is not on this machine", hint=hint)
-    provider = await OPENERS[name](settings, progress, tell)
-    if account is not None:
+@dataclass(slots=True)
+class Servers:
+    """The servers that the settings name, each opened once for all runs of a process.
+
+    The runs share its connections, its pace and what it has shown of itself; each has an account of its own, and goes
+    over to a fallback by itself.
+    """
+
+    settings: Settings
+    progress: Progress
+    tell: Progress
+    _chosen: str = ""
+    _opened: dict[str, Provider] = field(default_factory=dict)
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def provider(self, account: Account | None = None) -> Provider:
+        """Do what `open_provider` does. To close the provider is to close its servers, for all runs."""
+        settings = self.settings
+        async with self._opening:
+            if not self._chosen:
+                self._chosen = settings.llm.provider if settings.llm.provider != "auto" else await choose(settings)
+        first = await self._metered(self._chosen, account)
+        others = [
+            functools.partial(self._metered, other, account)
+            for other in dict.fromkeys(settings.llm.fallback)
+            if other != self._chosen
+        ]
+        if not others:
+            return first
+        from miyabi_cli.llm.routing import Routed
+
+        return Routed(first, others, self.tell, stop_at_budget=settings.budget.on_exceed == "stop")
+
+    async def close(self) -> None:
+        """Give back the connections of every server that was opened."""
+        for provider in self._opened.values():
+            await provider.close()
+
+    async def _metered(self, name: str, account: Account | None) -> Provider:
+        """Return one provider, metered where there is an account."""
+        from miyabi_cli.llm.provider import Provider
+
+        async with self._opening:
+            opened = self._opened.get(name) or await self._open(name)
+            self._opened[name] = opened
+        if account is None:
+            return Provider(opened.wire, retries=opened.retries)
         from miyabi_cli.llm.metering import Metered
         from miyabi_cli.llm.prices import find_price
 
+        settings = self.settings
         endpoint = getattr(getattr(settings.llm, name), "endpoint", "")
-        find = functools.partial(find_price, name, provider.model_name, endpoint, settings.prices)
-        metered = Metered(provider.wire, account, find, tries=TRIES.get(name, 1), is_local=is_local(settings, name))
+        find = functools.partial(find_price, name, opened.model_name, endpoint, settings.prices)
+        metered = Metered(opened.wire, account, find, tries=TRIES.get(name, 1), is_local=is_local(settings, name))
         asyncio.get_running_loop().run_in_executor(None, metered.look_up)
-        provider.wire = metered
-    return provider
+        return Provider(metered, retries=opened.retries)
+
+    async def _open(self, name: str) -> Provider:
+        if not is_allowed(self.settings, name):
+            hint = "choose a server on this machine, or set llm.local_only to false"
+            raise SettingsError(f"llm.local_only is set, and the provider {name} is not on this machine", hint=hint)
+        return await OPENERS[name](self.settings, self.progress, self.tell)
 
 
 async def _vllm(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001

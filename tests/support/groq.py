@@ -22,6 +22,16 @@ from tests.support.serving import serving
 KEY = "gsk_test"
 PATH = "/openai/v1/chat/completions"
 MODELS = ("openai/gpt-oss-20b", "openai/gpt-oss-120b")
+LISTED = {
+    "object": "list",
+    "data": [
+        {
+            "id": model, "object": "model", "created": 1754407957, "owned_by": "OpenAI", "active": True,
+            "context_window": 131_072, "public_apps": None, "max_completion_tokens": 65_536,
+        }
+        for model in MODELS
+    ],
+}  # fmt: skip
 FIELDS = frozenset(
     {
         "model", "messages", "stream", "stream_options", "tools", "tool_choice", "temperature", "top_p", "seed", "stop",
@@ -143,6 +153,10 @@ def groq_server(*turns: Any, budget: Budget | None = None) -> Iterator[Groq]:
             request = Request(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
             reserved = 0.0
             try:
+                if (self.command, self.path) == ("GET", "/openai/v1/models"):
+                    check_key(request)
+                    send_json(self, 200, LISTED, {})
+                    return
                 data = accepted(self.command, request)
                 with state.lock:
                     state.requests.append(request)
@@ -177,8 +191,7 @@ def accepted(method: str, request: Request) -> dict[str, Any]:
         raise Refusal(
             404, f"Unknown request URL: {method} {request.path}. Please check the URL for typos", "unknown_url"
         )
-    if request.headers.get("authorization") != f"Bearer {KEY}":
-        raise Refusal(401, "Invalid API Key", "invalid_api_key")
+    check_key(request)
     data: dict[str, Any] = request.json
     if data.get("model") not in MODELS:
         message = f"The model `{data.get('model')}` does not exist or you do not have access to it."
@@ -188,6 +201,11 @@ def accepted(method: str, request: Request) -> dict[str, Any]:
         check_message(index, message)
     check_schema(data)
     return data
+
+
+def check_key(request: Request) -> None:
+    if request.headers.get("authorization") != f"Bearer {KEY}":
+        raise Refusal(401, "Invalid API Key", "invalid_api_key")
 
 
 def check_fields(data: dict[str, Any]) -> None:

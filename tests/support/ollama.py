@@ -327,10 +327,15 @@ def _show(state: OllamaServer, handler: BaseHTTPRequestHandler, body: dict[str, 
     model = state.model(body.get("model"))
     if model is None:
         raise _Refused(404, f"model '{body.get('model')}' not found")
-    shown = {"capabilities": ["completion", "tools"], "model_info": {"gptoss.context_length": model.trained}}
+    can = ["completion", *(["tools"] if model.tools else []), *(["thinking"] if model.thinks else [])]
+    shown: dict[str, Any] = {"capabilities": can, "model_info": {"gptoss.context_length": model.trained}}
     if model.remote:
         shown |= {"remote_model": "gpt-oss:20b", "remote_host": "https://ollama.com:443"}
     send_json(handler, 200, shown)
+
+
+def _version(_: OllamaServer, handler: BaseHTTPRequestHandler, __: Any) -> None:
+    send_json(handler, 200, {"version": "0.32.1"})
 
 
 def _pull(state: OllamaServer, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
@@ -344,6 +349,7 @@ ROUTES: dict[tuple[str, str], Callable[[OllamaServer, BaseHTTPRequestHandler, An
     ("POST", "/api/generate"): _generate,
     ("GET", "/api/ps"): _ps,
     ("GET", "/api/tags"): _tags,
+    ("GET", "/api/version"): _version,
     ("POST", "/api/show"): _show,
     ("POST", "/api/pull"): _pull,
 }

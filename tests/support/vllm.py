@@ -60,6 +60,7 @@ class Vllm:
     sends_token_ids: bool = True
     tells_stop_reason: bool = True
     tokens_a_chunk: int = 1
+    health: int = 200
     url: str = ""
     requests: list[Request] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -128,7 +129,9 @@ def _get(state: Vllm, handler: BaseHTTPRequestHandler) -> None:
     if not _allowed(state, handler):
         _UNAUTHORIZED(handler, {})
     elif handler.path == "/health":
-        send_error(200, b"")(handler, {})
+        send_error(state.health, b"")(handler, {})
+    elif handler.path == "/version":
+        send_error(200, {"version": "0.32.0"})(handler, {})
     elif handler.path == "/metrics":
         send_error(200, METRICS.encode(), kind="text/plain; version=0.0.4; charset=utf-8")(handler, {})
     elif handler.path == "/v1/models":

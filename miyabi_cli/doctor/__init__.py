@@ -1,0 +1,1 @@
+"""`doctor`: what works here, what does not, and what to do about it."""
