@@ -37,6 +37,7 @@ test-vllm: install
 # Faults over many seeds, and many more examples for the properties; `make soak SEED=7 SECONDS=3600` goes on from another for an hour.
 soak: install
 	$(BIN)/python -m tests.faults.soak --seed $(SEED) --seconds $(SECONDS)
+	MIYABI_TEST_EVERY=1 $(BIN)/python -m pytest --numprocesses auto tests/test_killed.py tests/faults
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest --numprocesses auto tests/properties
 
 demo: install

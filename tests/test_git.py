@@ -38,9 +38,12 @@ def test_hooks_and_transports_are_off(project: Path, tmp_path: Path) -> None:
     git = Git(project / ".git")
     git.run("update-ref", "refs/heads/other", "HEAD")
     assert not (tmp_path / "ran").exists()
-    answer = git.ask("fetch", str(project), "main")
-    assert answer.exit_code != 0
-    assert "not allowed" in answer.error
+    for transport, address in (("file", str(project)), ("ext", f"ext::touch {tmp_path}/ran")):
+        run_git("config", f"protocol.{transport}.allow", "always", cwd=project)
+        answer = git.ask("fetch", address, "main")
+        assert answer.exit_code != 0
+        assert f"transport '{transport}' not allowed" in answer.error
+    assert not (tmp_path / "ran").exists()
 
 
 def test_input_and_output_are_bytes(project: Path) -> None:

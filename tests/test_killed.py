@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.test_codegen import TASK, state
 Git = Callable[..., str]
 
 EVENTS = 30  # of the run that nobody kills
+STEP = int(os.environ.get("MIYABI_TEST_EVERY", "3"))  # `make soak` kills at every event
 
 
 def test_the_run_that_nobody_kills(repository: Path, miyabi: Miyabi, home: Path, tmp_path: Path) -> None:
@@ -27,7 +29,7 @@ def test_the_run_that_nobody_kills(repository: Path, miyabi: Miyabi, home: Path,
     assert len(events) == EVENTS
 
 
-@pytest.mark.parametrize("number", range(1, EVENTS))
+@pytest.mark.parametrize("number", range(1, EVENTS, STEP))
 def test_killed_at_any_event_it_goes_on(
     repository: Path,
     environment: dict[str, str],

@@ -52,6 +52,24 @@ def test_the_list_tells_live_from_dead(folder: Path, opened: Repository) -> None
     assert list_worktrees(folder / "nothing") == ()
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"repository": 5, "base": [], "created": "then"}',
+        '{"repository": null, "created": 1e400}',
+        "[" * 200_000,
+        '{"repository": {}, "created": -1e308}',
+    ],
+)
+def test_a_damaged_record_is_listed_without_what_it_says(folder: Path, miyabi: Miyabi, record: str) -> None:
+    (found,) = folder.glob("*/dead/whole/worktree.json")
+    found.write_text(record)
+    ran = miyabi("worktrees", "list")
+    assert (ran.code, "half-made" in ran.stdout) == (0, True), ran.stderr
+    rows = {row["name"]: row for row in json.loads(miyabi("worktrees", "list", "--format", "json").stdout)}
+    assert (rows["whole"]["repository"], rows["whole"]["base"], rows["whole"]["created"]) == (None, None, None)
+
+
 def test_cleaning_removes_what_died(folder: Path) -> None:
     would, _ = clean_worktrees(folder, dry_run=True)
     assert len(states(folder)) == 3

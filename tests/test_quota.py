@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,9 +25,9 @@ def test_what_was_there_before_the_first_command_does_not_count(tmp_path: Path) 
     time.sleep(1.1)  # file systems' clocks are coarse: a second is allowed for
     quota = DiskQuota(2_000_000)
     quota.enter([tmp_path])
-    assert quota.verdict() is None
+    assert quota.verdict(0) is None
     write(tmp_path / "written", 3_000_000)
-    assert quota.verdict() == "the run has written more than 2000000 bytes to disk (limits.disk_bytes)"
+    assert quota.verdict(0) == "the run has written more than 2000000 bytes to disk (limits.disk_bytes)"
     assert quota.reached() == "the disk limit of 2000000 bytes"
 
 
@@ -35,21 +37,34 @@ def test_what_is_removed_no_longer_counts(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         quota.enter([tmp_path / name])
         write(tmp_path / name / "file", 3_000_000)
-        assert quota.verdict() is None
+        assert quota.verdict(0) is None
         (tmp_path / name / "file").unlink()
         (tmp_path / name).rmdir()
     assert quota.reached() is None
 
 
 def test_it_is_only_counted_where_the_disk_shrank(tmp_path: Path) -> None:
-    quota = DiskQuota(1000)
+    quota = DiskQuota(100_000)
     quota.enter([tmp_path])
-    assert not quota.suspects(900)
-    quota.leave(600)
-    quota.leave(-5000)  # somebody else freed space meanwhile
-    assert quota.suspects(900)
-    assert quota.verdict() is None
-    assert not quota.suspects(900)
+    assert not quota.suspects(90_000)
+    quota.leave(60_000)
+    quota.leave(-500_000)  # somebody else freed space meanwhile
+    assert quota.suspects(90_000)
+    assert quota.verdict(90_000) is None
+    assert not quota.suspects(90_000)
+
+
+def test_what_can_not_be_counted_is_what_the_disk_shrank_by(tmp_path: Path) -> None:
+    quota = DiskQuota(100_000)
+    quota.enter([tmp_path])
+    quota.leave(60_000)
+    here, there = socket.socketpair()
+    with here, there, tempfile.TemporaryFile() as file:
+        assert quota.verdict(30_000, [os.getpid()]) is None
+        quota.leave(60_000)
+        socket.send_fds(here, [b"x"], [file.fileno()])
+        assert quota.verdict(30_000, [os.getpid()]) is None
+        assert quota.verdict(50_000, [os.getpid()]) is not None
 
 
 def test_a_run_over_its_quota_is_exit_5_and_the_work_is_kept(

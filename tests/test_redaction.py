@@ -235,6 +235,9 @@ def test_a_patch_that_holds_a_secret_is_given_as_it_is_and_warned_of(
     *events, last = run("--format", "jsonl").stdout.splitlines()
     assert KEY not in "".join(events)
     assert KEY in json.loads(last)["result"]["patch"]
+    shown = json.loads(miyabi("runs", "show", "--events", "--format", "json", cwd=repository, env=ENVIRONMENT).stdout)
+    assert KEY in shown["result"].pop("patch")
+    assert KEY not in json.dumps(shown)
     as_text = run()
     assert KEY not in as_text.stdout + as_text.stderr
     assert "the patch holds the value of GROQ_API_KEY" in as_text.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,16 @@ def test_read_only_folders_go_and_links_are_not_followed(tmp_path: Path) -> None
     assert (outside / "file").exists()
     assert outside.stat().st_mode & 0o777 == 0o755
     remove_tree(top)
+
+
+def test_however_deep_folders_are_nested_they_go(tmp_path: Path) -> None:
+    """Deeper than Python calls itself, than files may be open, and than a path may be long."""
+    top = tmp_path / "top"
+    nest = "import os\nfor _ in range(1500): os.mkdir('d' * 100); os.chdir('d' * 100)\nos.mkdir('x', 0)"
+    top.mkdir()
+    subprocess.run([sys.executable, "-c", nest], cwd=top, check=True)
+    remove_tree(top)
+    assert not top.exists()
 
 
 def test_what_the_system_forbids_is_told() -> None:

@@ -111,6 +111,19 @@ def test_without_namespaces_there_are_no_sockets_but_pairs_and_the_internets_whe
 
 
 @MACHINES
+def test_without_namespaces_no_pair_sends_to_a_path_unless_that_is_held(machine: str) -> None:
+    """A datagram socket names who is to have each message; SOCK_RAW is one too here, and flags change nothing."""
+    pair = CALLS[machine]["socketpair"]
+    for kind in (2, 3, 2 | 0x80000, 3 | 0x800):
+        for network in (False, True):
+            assert decide(machine, pair, 1, kind, is_shared=True, network=network) == refused(errno.EPERM)
+        assert decide(machine, pair, 1, kind, is_shared=True, unix=True) == decide(machine, pair, 1, kind) == ALLOW
+    for kind in (1, 5, 1 | 0x80800):
+        assert decide(machine, pair, 1, kind, is_shared=True) == ALLOW
+    assert decide(machine, pair, 2, 1, is_shared=True) == refused(errno.EAFNOSUPPORT)
+
+
+@MACHINES
 def test_without_namespaces_more_is_denied(machine: str) -> None:
     column = sorted(AUDIT, reverse=True).index(machine)
     more = seccomp._DENIED | seccomp._DENIED_WITHOUT_NAMESPACES

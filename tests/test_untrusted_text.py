@@ -414,10 +414,11 @@ def test_what_a_run_s_files_hold_is_harmless(home: Path, miyabi: Miyabi) -> None
     begun = {"type": "run_started", "task": FORGED, "repository": FORGED}
     (folder / "events.jsonl").write_text(f"{json.dumps(begun)}\n" + json.dumps({"type": "reply", "reply": FORGED}))
     (folder / "error.json").write_text(json.dumps({"message": FORGED}))
-    for result in ("{", json.dumps({"status": FORGED})):
+    damaged = {"status": FORGED, "patch": "", "summary": FORGED, "checks": [{"name": FORGED}]}
+    for result in ("{", json.dumps({"status": FORGED}), json.dumps(damaged)):
         (folder / "result.json").write_text(result)
-        runs = [miyabi("runs", "list"), miyabi("codegen", "--resume", "last")]
-        runs += [miyabi("runs", "show", "--events")] if result == "{" else []
-        for ran in runs:
+        runs = [miyabi("runs", "list"), miyabi("codegen", "--resume", "last"), miyabi("runs", "replay")]
+        shown = ([], ["--events"], ["--html", str(home / "page.html")])
+        for ran in (*runs, *(miyabi("runs", "show", *more) for more in shown)):
             assert ran.code in (0, 2, 4), ran.stderr
             assert_harmless(ran.stdout, ran.stderr)

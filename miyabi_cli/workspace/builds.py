@@ -69,7 +69,7 @@ def _copy(seed: Path, target: Path) -> None:
         files = _count(seed)
         if files is not None:
             shutil.copytree(seed, target, symlinks=True, ignore=_special_files, dirs_exist_ok=True)
-    except (OSError, shutil.Error):
+    except (OSError, shutil.Error, RecursionError):  # the last: nested too deep
         for entry in list(target.iterdir()):
             remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ ALWAYS = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "",  # none: before any configuration, where a repository's own allows one by name
 }
 WITHOUT_USER_CONFIG = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -33,6 +35,7 @@ WITHOUT_USER_CONFIG = {
     "GIT_ATTR_NOSYSTEM": "1",
     "XDG_CONFIG_HOME": os.devnull,
 }
+_IMPORTING = threading.Lock()  # the import changes the environment for a moment
 NO_ATTRIBUTES = {"core.attributesFile": os.devnull}
 SAFE_SETTINGS = {
     "core.hooksPath": os.devnull,
@@ -160,11 +163,17 @@ def copy_index(index: Path, copy: Path) -> None:
 @functools.cache
 def check_git() -> None:
     """Raise MachineError where git is missing or too old; asked once a process."""
+    git_version()
+
+
+def git_version() -> str:
+    """Return git's version. Raises MachineError where git is missing or too old."""
     answer = _execute(["git", "version"], {}, None, None)
-    found = re.search(rb"(\d+)\.(\d+)", answer.output)
+    found = re.search(rb"(\d+)\.(\d+)[\w.-]*", answer.output)
     if not found or (int(found[1]), int(found[2])) < OLDEST_GIT:
         version = answer.output.decode(errors="replace").strip() or "git does not start"
         raise MachineError(f"git is too old or broken: {version}", hint=INSTALL_HINT)
+    return found[0].decode()
 
 
 def _execute(command: list[str], variables: Mapping[str, str], cwd: Path | None, input: bytes | None) -> GitAnswer:
@@ -200,8 +209,13 @@ def _without_inherited(command: list[str], kept: Set[str]) -> list[str]:
     return ["env", *(part for name in unwanted for part in ("-u", name)), *command] if unwanted else command
 
 
-@functools.cache
 def _git_python() -> Any:
+    with _IMPORTING:
+        return _imported_git_python()
+
+
+@functools.cache
+def _imported_git_python() -> Any:
     # GitPython runs `git version` while it is imported: it fails where git is missing unless it is told to be quiet,
     # and where a hook's variables confuse git.
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("GIT_")}

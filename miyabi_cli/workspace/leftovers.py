@@ -23,6 +23,8 @@ from miyabi_cli.workspace.workspaces import (
     worktree_folders,
 )
 
+_LATEST = 1e12  # seconds; a time beyond it is none
+
 State = Literal["live", "kept", "stopped", "left over"]
 
 
@@ -98,10 +100,18 @@ def _entries(run_folder: Path) -> Iterator[WorktreeEntry]:
                 state=state,
                 folder=worktree,
                 size_bytes=folder_size(worktree),
-                repository=record.get("repository"),
-                base=record.get("base"),
-                created=record.get("created"),
+                repository=_text(record.get("repository")),
+                base=_text(record.get("base")),
+                created=_moment(record.get("created")),
             )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _moment(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < _LATEST else None
 
 
 def _dead_state(worktree: Path) -> State:

@@ -47,13 +47,19 @@ class DiskQuota:
         with self._lock:
             self._taken += max(0, taken)
 
-    def verdict(self, family: Sequence[int] = ()) -> str | None:
-        """Count; return what was too much, or None. `family`: processes that may hold deleted files open. Slow."""
+    def verdict(self, taken: int, family: Sequence[int] = ()) -> str | None:
+        """Count; return what was too much, or None. Slow.
+
+        `taken`: as for `suspects`, of a command whose processes are the `family`. Where some of the run's files can't
+        be counted it stands for them.
+        """
         with self._lock:
             folders = {folder: since for folder, since in self._folders.items() if folder.exists()}
-        written = written_bytes(folders, family)
+        counted = written_bytes(folders, family)
         with self._lock:
-            self._taken = written
+            if counted is not None:
+                self._taken = counted
+            written = self._taken + taken if counted is None else counted
             if written <= self._allowed:
                 return None
             self._exceeded = True

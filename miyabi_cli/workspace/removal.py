@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 from miyabi_cli.errors import MachineError
@@ -17,7 +19,7 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         if path.exists():  # something else removed a part of it meanwhile
             remove_tree(path)
-    except OSError:
+    except (OSError, RecursionError):
         _open_up(path)
         _remove_opened(path)
 
@@ -65,6 +67,29 @@ def _remove_opened(path: Path) -> None:
         shutil.rmtree(path)
     except FileNotFoundError:
         return
+    except RecursionError:
+        _remove_deep(path)
     except OSError as error:
-        hint = f"a command there may have run as another user: sudo rm -rf {path}"
-        raise MachineError(f"can't remove {error.filename or path}: {error.strerror}", hint=hint) from None
+        if error.errno not in (errno.EMFILE, errno.ENAMETOOLONG):
+            raise _refused(f"{error.filename or path}: {error.strerror}", path) from None
+        _remove_deep(path)
+
+
+def _remove_deep(path: Path) -> None:
+    """Remove folders that are nested too deep for `shutil.rmtree`, by programs that keep no folder open above another.
+
+    Raises MachineError.
+    """
+    for command in (("chmod", "-R", "u+rwX"), ("rm", "-rf")):
+        try:
+            done = subprocess.run([*command, "--", path], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        except OSError as error:
+            raise _refused(f"{path}: {command[0]}: {error.strerror}", path) from None
+    if done.returncode:
+        raise _refused(f"{path}: exit code {done.returncode}", path)
+
+
+def _refused(what: str, path: Path) -> MachineError:
+    return MachineError(
+        f"can't remove {what}", hint=f"a command there may have run as another user: sudo rm -rf {path}"
+    )

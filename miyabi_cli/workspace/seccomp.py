@@ -29,6 +29,7 @@ _TERMINAL_IOCTLS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _SOCKET_FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink: all live in the network namespace; vsock does not
 _UNIX_FAMILIES = (1,)
 _INTERNET_FAMILIES = (2, 10, 16)
+_DATAGRAM_TYPES = 2  # the bit of SOCK_DGRAM, and of SOCK_RAW, which is the same for local sockets
 _SHARED_MODES = 0o6002  # set-user-id, set-group-id, writable by all
 _X32 = 0x40000000
 
@@ -189,7 +190,7 @@ def _without_namespaces(known: _Machine, families: Sequence[int]) -> list[bytes]
         _deny_values(known.kill, 0, (0xFFFFFFFF,)),  # all that one may signal
         _deny_unless_zero(known.prlimit, 0),  # another process's limits
         _allow_values(known.socket, 0, families),
-        _allow_values(known.socketpair, 0, _UNIX_FAMILIES),
+        _unix_pairs(known.socketpair, datagrams=1 in families),
     ]
 
 
@@ -233,12 +234,23 @@ def _deny_unless_zero(number: int, argument: int) -> bytes:
     return _for_call(number, body + _instruction(_RETURN, ALLOW))
 
 
+def _unix_pairs(number: int, *, datagrams: bool) -> bytes:
+    """Allow pairs of local sockets; those of datagrams, which send to any path as well, only where that is held."""
+    refused = _instruction(_JUMP_ANY_BIT, _DATAGRAM_TYPES, 0, 1) + _refuse(errno.EPERM)
+    test = b"" if datagrams else _load_argument(1) + refused
+    return _for_call(number, test + _only_values(0, _UNIX_FAMILIES))
+
+
 def _deny_values(number: int, argument: int, values: Sequence[int]) -> bytes:
     tests = b"".join(_instruction(_JUMP_EQUAL, value, 0, 1) + _refuse(errno.EPERM) for value in values)
     return _for_call(number, _load_argument(argument) + tests + _instruction(_RETURN, ALLOW))
 
 
 def _allow_values(number: int, argument: int, values: Sequence[int]) -> bytes:
+    return _for_call(number, _only_values(argument, values))
+
+
+def _only_values(argument: int, values: Sequence[int]) -> bytes:
     allow = _instruction(_RETURN, ALLOW)
     tests = b"".join(_instruction(_JUMP_EQUAL, value, 0, 1) + allow for value in values)
-    return _for_call(number, _load_argument(argument) + tests + _refuse(errno.EAFNOSUPPORT))
+    return _load_argument(argument) + tests + _refuse(errno.EAFNOSUPPORT)

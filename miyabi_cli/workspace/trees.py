@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from miyabi_cli.errors import RepositoryError
-from miyabi_cli.workspace.git import Git, git_failure, joined_lines
+from miyabi_cli.errors import PatchConflict, RepositoryError
+from miyabi_cli.workspace.git import Git, git_failure, joined_lines, last_word
 
 LINK, SUBMODULE, ABSENT = "120000", "160000", "000000"  # modes of git's tree entries
 
@@ -81,6 +81,17 @@ def edit_tree(git: Git, tree: str, entries: Sequence[Entry]) -> str:
         private = replace(git, index=Path(folder) / "index")
         private.run("read-tree", tree)
         private.run("update-index", "--replace", "-z", "--index-info", input=joined_lines(lines))
+        return private.run("write-tree").decode().strip()
+
+
+def patched_tree(git: Git, tree: str, patch: bytes) -> str:
+    """Return the id of a tree with a patch applied; raises PatchConflict where it does not fit."""
+    with tempfile.TemporaryDirectory(prefix="miyabi-") as folder:
+        private = replace(git, index=Path(folder) / "index")
+        private.run("read-tree", tree)
+        applied = private.ask("apply", "--cached", "--whitespace=nowarn", "-", input=patch)
+        if applied.exit_code:
+            raise PatchConflict(f"the patch does not fit: {last_word(applied)}")
         return private.run("write-tree").decode().strip()
 
 

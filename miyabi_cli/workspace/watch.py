@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from miyabi_cli.workspace.hidden_files import bytes_in_memory, hides_files
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -56,7 +57,8 @@ class Watch:
         """Return what the command did too much of, or None. It walks folders: call it in a thread."""
         if reason := self.verdict_of_processes(pid):
             return reason
-        if written_bytes(dict.fromkeys(self._folders, self._started), descendants(pid)) > self._disk_bytes:
+        written = written_bytes(dict.fromkeys(self._folders, self._started), descendants(pid))
+        if (self.taken() if written is None else written) > self._disk_bytes:
             return f"more than {self._disk_bytes} bytes written to disk"
         return None
 
@@ -68,9 +70,16 @@ class Watch:
         family = descendants(pid)
         if sum(_threads(member) for member in family) > self._processes:
             return f"more than {self._processes} processes"
-        if self._memory_bytes is not None and sum(map(_memory, family)) > self._memory_bytes:
+        if self._memory_bytes is not None and self._memory_of(family) > self._memory_bytes:
             return f"more than {self._memory_bytes} bytes of memory"
         return None
+
+    def _memory_of(self, family: Sequence[int]) -> int:
+        """Return what processes take; where they may hide some of it, all that the machine has less than before."""
+        taken = self._memory_before - _available_memory()
+        if self._memory_bytes is not None and taken > self._memory_bytes and hides_files(family):
+            return taken
+        return sum(map(_memory, family)) + bytes_in_memory(family)
 
 
 def descendants(pid: int) -> list[int]:
@@ -176,24 +185,40 @@ def _bytes_of_memory_file(path: str) -> int:
         return 0
 
 
-def written_bytes(since: Mapping[Path, float], family: Sequence[int]) -> int:
-    """Return the space of the files that changed: below folders since a time for each, or deleted and held open."""
+def written_bytes(since: Mapping[Path, float], family: Sequence[int]) -> int | None:
+    """Return the space of the files that changed: below folders since a time for each, or deleted and held open.
+
+    None where some of it can't be seen: in a folder that is closed to us, or in the hands of a process.
+    """
+    closed: list[str] = []
     sizes: dict[tuple[int, int], int] = {}
     first = min(since.values(), default=0.0)
-    for path, begun in (*_files_below(since), *((path, first) for path in _open_files(family))):
+    for path, begun in (*_files_below(since, closed), *((path, first) for path in _open_files(family))):
         try:
             status = os.stat(path, follow_symlinks=path.startswith("/proc/"))  # noqa: PTH116 (many strings)
         except OSError:
             continue
-        if stat.S_ISREG(status.st_mode) and status.st_ctime >= begun - 1:
+        if status.st_ctime >= begun - 1:
             sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
-    return sum(sizes.values())
+    return None if closed or hides_files(family) else sum(sizes.values())
 
 
-def _files_below(since: Mapping[Path, float]) -> Iterator[tuple[str, float]]:
+def _files_below(since: Mapping[Path, float], closed: list[str]) -> Iterator[tuple[str, float]]:
+    """Yield files and folders; folders that can't be listed, or lie too deep, are added to `closed`."""
     for top, begun in since.items():
-        for folder, _, names in os.walk(top):
-            yield from ((f"{folder}/{name}", begun) for name in names)
+        folders = [str(top)]
+        while folders:  # os.walk calls itself, before Python 3.12: it may be led too deep
+            folder = folders.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            except FileNotFoundError:
+                continue
+            except OSError:
+                closed.append(folder)
+                continue
+            yield from ((path, begun) for path, _ in found)
+            folders += [path for path, is_folder in found if is_folder]
 
 
 def _open_files(family: Sequence[int]) -> Iterator[str]:

@@ -191,7 +191,7 @@ def read_record(worktree: Path) -> dict[str, Any] | None:
     """Return the content of a worktree's worktree.json, or None when it is half-made."""
     try:
         record = json.loads((worktree / RECORD).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -131,6 +131,7 @@ UNIX_SOCKETS = f"""{ATTEMPT}
 paths = {{"agent": "@agent@", "variable": os.environ.get("SSH_AUTH_SOCK", "/none"), "engine": "@engine@"}}
 for name, path in {{**paths, "abstract": chr(0) + "@abstract@", "system": "/var/run/docker.sock"}}.items():
     attempt(name, lambda: send(socket.AF_UNIX, socket.SOCK_STREAM, path))
+attempt("log", lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b"secret", "@log@"))
 """
 SYSTEM_CALLS = """
 import ctypes, errno, fcntl, os, platform
@@ -232,9 +233,9 @@ TABLE = (
     ),
     Row(
         "A7",
-        "ssh agent, container engine",
-        (python(UNIX_SOCKETS, "(?s)agent refused.*variable refused.*engine refused.*abstract refused"),),
-        reaches=frozenset({"ssh agent", "container engine", "abstract"}),
+        "ssh agent, container engine, system log",
+        (python(UNIX_SOCKETS, "(?s)agent refused.*variable refused.*engine refused.*abstract refused.*log refused"),),
+        reaches=frozenset({"ssh agent", "container engine", "system log", "abstract"}),
     ),
     Row(
         "A8",

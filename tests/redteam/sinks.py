@@ -28,8 +28,9 @@ class Sinks:
 
 @contextmanager
 def open_sinks(home: Path) -> Iterator[Sinks]:
-    """Listen on TCP and UDP of loopback, as a package index, an ssh agent, a container engine, and an abstract name."""
-    agent, engine, abstract = home / ".ssh/agent", home / ".docker/run/docker.sock", f"miyabi-{os.getpid()}-{id(home)}"
+    """Listen on loopback, as a package index, an ssh agent, a container engine, a system log, and an abstract name."""
+    agent, engine, log = home / ".ssh/agent", home / ".docker/run/docker.sock", home / ".docker/run/log"
+    abstract = f"miyabi-{os.getpid()}-{id(home)}"
     with ExitStack() as stack:
         sockets = {
             "tcp": socket.create_server(("127.0.0.1", 0)),
@@ -37,6 +38,7 @@ def open_sinks(home: Path) -> Iterator[Sinks]:
             "index": socket.create_server(("127.0.0.1", 0)),
             "ssh agent": socket.socket(socket.AF_UNIX),
             "container engine": socket.socket(socket.AF_UNIX),
+            "system log": socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
             "abstract": socket.socket(socket.AF_UNIX),
         }
         for one in sockets.values():
@@ -45,10 +47,11 @@ def open_sinks(home: Path) -> Iterator[Sinks]:
         for name, address in (("ssh agent", agent), ("container engine", engine), ("abstract", f"\0{abstract}")):
             sockets[name].bind(str(address))
             sockets[name].listen()
-        for path in (agent, engine):
+        sockets["system log"].bind(str(log))
+        for path in (agent, engine, log):
             path.chmod(0o777)
         ports = {name: str(sockets[name].getsockname()[1]) for name in ("tcp", "udp", "index")}
-        sinks = Sinks({**ports, "agent": str(agent), "engine": str(engine), "abstract": abstract})
+        sinks = Sinks({**ports, "agent": str(agent), "engine": str(engine), "log": str(log), "abstract": abstract})
         stack.enter_context(_counting(sinks, sockets))
         yield sinks
 
@@ -76,7 +79,7 @@ def _count(sinks: Sinks, selector: selectors.BaseSelector) -> None:
         ready = [(key.data, key.fileobj) for key, _ in selector.select()]
         for name, server in ready:
             assert isinstance(server, socket.socket)
-            if name == "udp":
+            if name in ("udp", "system log"):
                 sinks.bytes[name] += CONNECTION + len(server.recv(1 << 16))
             elif name is not None:
                 sinks.bytes[name] += CONNECTION + _received(server)

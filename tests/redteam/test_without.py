@@ -53,7 +53,8 @@ def test_without_a_sandbox_there_is_something_to_find(undefended: Siege) -> None
     machine = undefended.machine
     assert machine.canaries_in(undefended.sent()) == {*machine.canaries, "redacted"} - {"api key", "header"}
     assert machine.canaries_in(undefended.log) == machine.canaries_in(undefended.sent())
-    assert machine.sinks.reached() == {"tcp", "udp", "index", "ssh agent", "container engine", "abstract"}
+    local = {"ssh agent", "container engine", "system log", "abstract"}
+    assert machine.sinks.reached() == {"tcp", "udp", "index", *local}
     assert {"home/.bashrc", "home/loose"} <= changes(machine.before, machine.user.snapshot())
     if os.geteuid() == 0:
         assert SHADOW_LINE.search(Path("/etc/shadow").read_text())
