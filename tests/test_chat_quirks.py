@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +19,9 @@ from miyabi_cli.llm.chat.collecting import MAX_CALLS, ReplyCollector
 from miyabi_cli.llm.chat.encoding import clean_name, encode_request
 from miyabi_cli.llm.openai import open_openai
 from miyabi_cli.llm.retry import Retries
-from miyabi_cli.messages import Function, Message, Reply, Timing, ToolCall
-from tests.support.server import chat_server, send_error
+from miyabi_cli.messages import Function, LLMRequest, Message, Reply, Timing, ToolCall
+from tests.support.scripts import GONE_SECONDS
+from tests.support.server import chat_server, send_error, send_event, start_events
 
 ADD = Function("add", "Add.", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
 SEARCH = Function("web_search", "Search.", {"type": "object", "properties": {"query": {"type": "string"}}})
@@ -385,3 +388,32 @@ def test_no_chunk_breaks_the_collector(parts: list[tuple[str, Any, Any, Any]]) -
         return
     assert all(call.id and call.name for call in reply.tool_calls)
     assert all(isinstance(call.arguments, str) for call in reply.tool_calls)
+
+
+@pytest.mark.parametrize("rest", ["hangs", "breaks off", "talks on", "is broken"])
+def test_what_comes_after_the_last_event_changes_nothing(rest: str) -> None:
+    """Nor does the client wait for it: one that is never ended is left."""
+
+    def turn(handler: Any, request: Any) -> None:
+        start_events(handler)
+        for event in (delta(content="ha"), delta("stop"), "[DONE]"):
+            send_event(handler, event)
+        if rest == "hangs":
+            hung.append(bool(select.select([handler.connection], [], [], GONE_SECONDS)[0]))
+        elif rest == "talks on":
+            send_event(handler, delta(content="ha ha"))
+            handler.wfile.write(b"0\r\n\r\n")
+        elif rest == "is broken":
+            handler.wfile.write(b"what?\r\n")
+        handler.close_connection = rest != "talks on"
+
+    async def main(url: str) -> str:
+        async with open_openai(url, "gpt-oss-20b", retries=Retries(attempts=1)) as provider:
+            return (await provider.generate(LLMRequest("hello"))).text
+
+    hung: list[bool] = []
+    with chat_server(turn) as server:
+        assert asyncio.run(main(server.url)) == "ha"
+        while rest == "hangs" and not hung:
+            time.sleep(0.01)
+    assert hung in ([], [True])

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -29,6 +30,7 @@ from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import ChatRequest, Delta, Effort, Function, Message, Piece, Reply, Sampling, Usage, Waiting
 from tests.support.players import PLAYERS, Playing, playing
 from tests.support.refusals import RETRY_AFTER
+from tests.support.serving import CONNECTIONS
 from tests.support.turns import (
     Kind,
     Turn,
@@ -404,6 +406,24 @@ def test_a_server_that_is_slow_and_alive_is_waited_for(server: Playing) -> None:
     reply = run(server, ask, idle=0.8, attempts=1)
     assert reply.text == "=" * 120
     assert reply.timing.total > 0.8
+
+
+@pytest.mark.parametrize("turn", [LONG, call("paint", RED)], ids=["text", "call"])
+def test_ten_turns_take_the_connection_of_the_first(server: Playing, turn: Turn) -> None:
+    """At the first some servers are also asked for what they have, which may take a second one."""
+
+    async def work(provider: Provider) -> list[int]:
+        made = []
+        for _ in range(10):
+            await ask(provider, functions=[PAINT])
+            made.append(CONNECTIONS[port])
+        return made
+
+    server.script(turn)
+    port = urlsplit(server.server.url).port or 0
+    made = run(server, work)
+    assert set(made) == {made[0]}
+    assert made[0] <= 2
 
 
 @pytest.mark.parametrize("after", [-1, BEGUN], ids=["before it begins", "in the middle"])

@@ -217,6 +217,36 @@ def test_a_base_that_is_gone_is_an_error(project: Project, git: Git) -> None:
     assert (ran.code, "is gone" in ran.stderr, "hint: begin the task anew\n" in ran.stderr) == (4, True, True)
 
 
+def test_a_run_that_warns_of_uncommitted_changes_has_begun_before(project: Project, git: Git) -> None:
+    (project.root / "calc.py").write_text("def add(a, b):\n    return a - b\n\n\nMINE = 1\n")
+    before = state(project.root, git)
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        project.killed_at("warning|run_started", 1, TASK, *model(server), *CHECK)
+        result = result_of(project.resume("--format", "json"))
+    assert result["status"] == "verified"
+    assert state(project.root, git) == before
+
+
+def test_a_branch_that_was_made_meanwhile_is_given_another_name(project: Project, git: Git) -> None:
+    branch = git("rev-parse", "--abbrev-ref", "HEAD", cwd=project.root)
+
+    def occupied(handler: Any, request: Any) -> None:
+        git("branch", "--no-track", "mine", branch, cwd=project.root)
+        stream(handler, say("It adds now."))
+
+    with chat_server(by_seed(attempt1=(FIXED, occupied))) as server:
+        ran = project.codegen(TASK, *model(server), *CHECK, "--branch", "mine")
+        assert (ran.code, "the branch mine exists already" in ran.stderr) == (4, True), ran.stderr
+        assert f"name another one with --branch (then: miyabi codegen --resume {project.run_id})" in ran.stderr
+        assert len(project.trees()) == 1
+        again = project.resume()
+        assert (again.code, "name another one with --branch" in again.stderr) == (4, True), again.stderr
+        result = result_of(project.resume("--branch", "yours", "--format", "json"))
+    assert (result["status"], result["branch"], len(server.requests)) == ("verified", "yours", 2)
+    assert "a + b" in git("show", "yours:calc.py", cwd=project.root)
+    assert project.trees() == []
+
+
 def test_a_damaged_log_is_an_error(project: Project, git: Git) -> None:
     changes: list[tuple[dict[str, Any], str]] = [
         ({"base": "--output=/tmp/x"}, "names no commit"),

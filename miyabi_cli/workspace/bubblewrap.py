@@ -19,8 +19,8 @@ from miyabi_cli.errors import SandboxError
 from miyabi_cli.workspace import layout
 from miyabi_cli.workspace.cgroups import limited_group, pids_folder
 from miyabi_cli.workspace.environment import sandbox_environment
+from miyabi_cli.workspace.guard import guarded_mark
 from miyabi_cli.workspace.mounts import Toolchains, find_toolchains, is_there
-from miyabi_cli.workspace.orphans import end_orphans
 from miyabi_cli.workspace.place import Place, asked_of, limited
 from miyabi_cli.workspace.policy import CLOSED, OFF_HINT, Policy
 from miyabi_cli.workspace.processes import NOT_FOUND, Limits, Outcome, run_process
@@ -47,11 +47,12 @@ def open_bubblewrap(
 ) -> Bubblewrap:
     """Return a sandbox that works on this machine, tried once a process; see `open_sandbox`."""
     policy = policy.expanded()
-    end_orphans()
     read, write = policy.readable, policy.writable
     arguments = layout.system_arguments(network=policy.network, is_root=os.geteuid() == 0)
+    if programs := find_programs(environ):
+        arguments += ["--unsetenv", guarded_mark()]
     base = Base(tuple(arguments), layout.copied_files(network=policy.network), seccomp_program())
-    program = choose_program(find_programs(environ), base)
+    program = choose_program(programs, base)
     missing = [path for path in (*read, *write) if not is_there(path)]
     there, open_paths = ([path for path in paths if path not in missing] for paths in (read, write))
     toolchains = find_toolchains(repository, environ, there, open_paths)

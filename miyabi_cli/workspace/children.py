@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,7 +67,7 @@ class OwnChild:
             pass_fds=pass_fds,
             start_new_session=True,
         )
-        _make_expendable(self._process.pid)
+        make_expendable([self._process.pid])
         self.first_inside = first_inside
         self._left_group: list[int] = []
 
@@ -125,10 +125,11 @@ class OwnChild:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def _make_expendable(pid: int) -> None:
-    """Where memory runs out, let the kernel take the command before miyabi and the user's other programs."""
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/oom_score_adj").write_text("500")  # of 1000; proc_pid_oom_score_adj(5)
+def make_expendable(pids: Iterable[int]) -> None:
+    """Where memory runs out, let the kernel take a command before miyabi and the user's other programs."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/oom_score_adj").write_text("500")  # of 1000; proc_pid_oom_score_adj(5)
 
 
 @contextlib.contextmanager

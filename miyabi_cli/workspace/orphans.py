@@ -1,57 +1,37 @@
-"""Ends what a killed miyabi can leave of bubblewrap: its inner process, still waiting for a word of the outer one.
+"""The guard's process: it waits for miyabi's end and, where miyabi was killed, ends what is left of bubblewrap.
 
-bwrap's --die-with-parent is set by the inner process itself, after it was told that its user namespace is ready. Killed
-between the fork and that word, miyabi takes the outer process with it, and the inner one sleeps for ever: it holds the
-pipe that it waits on open itself. No option of bwrap closes that gap, so a later run does.
+bwrap's --die-with-parent leaves a gap of some milliseconds. Each of its two processes asks for its own death itself:
+the outer one when it has made the inner one, the inner one when all is mounted. A parent that is killed before that is
+not missed: the command runs on, or the inner process sleeps for ever. `guard` starts this one; it imports nothing of
+ours.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import time
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterator
 
-from miyabi_cli.workspace import layout
-from miyabi_cli.workspace.watch import is_running, pids
-
-_NAME = b"bwrap"
-_OURS = os.fsencode(layout.HOME)
-_PATIENCE = 20  # times 10 ms, until the killed have gone and their cgroup can be removed
+_LOOKS = 10  # the pauses between them double: one millisecond at first, a second in all
 
 
-@lru_cache(maxsize=1)
-def end_orphans() -> tuple[int, ...]:
-    """Kill them once a process, and return their pids. One whose outer process lives is never touched."""
-    orphans = tuple(pid for pid in pids() if _is_orphan(Path(f"/proc/{pid}")))
-    for pid in orphans:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    for _ in range(_PATIENCE):
-        if not any(map(is_running, orphans)):
-            break
-        time.sleep(0.01)
-    return orphans
+def end_orphans(mark: str) -> None:
+    """Wait for the end of stdin, and kill all that has a mark among its arguments.
+
+    It looks again and again: a child that miyabi has just forked has the mark only once it is a program.
+    """
+    os.read(0, 1)
+    for look in range(_LOOKS):
+        for pid in _marked(os.fsencode(mark)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001 * 2**look)
 
 
-def _is_orphan(process: Path) -> bool:
-    """Say whether a process is the first of a pid namespace, bwrap's, of a sandbox of ours, and no child of a bwrap."""
-    try:
-        if _name(process) != _NAME:
-            return False
-        status = (process / "status").read_bytes()
-        parent = re.search(rb"^PPid:\t(\d+)$", status, re.MULTILINE)
-        is_first = re.search(rb"^NSpid:\t\d+\t(?:\d+\t)*1$", status, re.MULTILINE)
-        arguments = (process / "cmdline").read_bytes().split(b"\0")
-        if parent is None or is_first is None or _OURS not in arguments:
-            return False
-        return _name(Path("/proc", os.fsdecode(parent[1]))) != _NAME
-    except OSError:
-        return False
-
-
-def _name(process: Path) -> bytes:
-    return (process / "comm").read_bytes().strip()
+def _marked(mark: bytes) -> Iterator[int]:
+    for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 (names alone)
+        with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
+            if mark in file.read().split(b"\0") and int(name) != os.getpid():
+                yield int(name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from miyabi_cli.workspace.children import Child, OwnChild
+from miyabi_cli.workspace.children import Child, OwnChild, make_expendable
 from miyabi_cli.workspace.output import BoundedOutput
 from miyabi_cli.workspace.quota import DiskQuota
 from miyabi_cli.workspace.watch import Watch, descendants
@@ -77,6 +77,10 @@ async def run_process(
         return await run_child(start, limits=limits, folders=folders, quota=quota)
     except _NotStarted as error:
         return error.outcome
+
+
+def _make_family_expendable(pid: int) -> None:
+    make_expendable(descendants(pid))
 
 
 class _NotStarted(Exception):
@@ -148,8 +152,9 @@ class _Run:
                 raise self._cancelled
             if not self._drained.done():
                 await asyncio.wait([self._drained], timeout=_ORPHAN_GRACE)
-            if self._quota.suspects(self._watch.taken()):  # in less time than there is between two looks
-                await asyncio.to_thread(self._quota.verdict)
+            taken = self._watch.taken()
+            if self._quota.suspects(taken):  # in less time than there is between two looks
+                await asyncio.to_thread(self._quota.verdict, taken)
         finally:
             self._close()
         return exit_code
@@ -196,6 +201,8 @@ class _Run:
 
     def _look(self) -> None:
         self._looks += 1
+        if self._looks == 1:  # what it had started before it was told itself; all that comes takes after its parent
+            self._loop.run_in_executor(None, _make_family_expendable, self._child.pid)
         is_over = self._quota.suspects(self._watch.taken())
         is_suspicious = is_over or self._watch.suspicious()
         if is_suspicious and (reason := self._watch.too_many(self._child.first_inside())):
@@ -210,7 +217,7 @@ class _Run:
         """Count, in a thread: what the command did too much of, or the run with it."""
         pid = self._child.pid
         reason = self._watch.verdict(pid) if is_suspicious else self._watch.verdict_of_processes(pid)
-        return reason or (self._quota.verdict(descendants(pid)) if is_over else None)
+        return reason or (self._quota.verdict(self._watch.taken(), descendants(pid)) if is_over else None)
 
     def _judge(self, verdict: asyncio.Future[str | None]) -> None:
         if self._has_ended:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+CONNECTIONS: Counter[int] = Counter()  # by the port, how many were made to it
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        CONNECTIONS[self.server_port] += 1
+        super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that went away: some tests kill theirs."""
@@ -24,6 +31,7 @@ class _Server(ThreadingHTTPServer):
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """Serve until the block ends; give the address."""
     server = _Server(("127.0.0.1", 0), handler)
+    CONNECTIONS[server.server_port] = 0
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +17,7 @@ from miyabi_cli.llm.failures import refusal, server_message
 from miyabi_cli.llm.sse import read_events
 
 MAX_WHOLE_BYTES = 32 * 1024 * 1024
+REST_SECONDS = 0.05  # for what comes after the last event
 
 # The words that stand for a status where a stream's error carries no number.
 _STATUS_OF_WORDS = (
@@ -40,13 +43,23 @@ async def read_chunks(response: httpx.Response, provider: str) -> AsyncIterator[
     if first.startswith((b"{", b"[")):
         yield _chunk(await _whole(first, blocks, provider), provider)
         return
+    events = read_events(_again(first, blocks))
     try:
-        async for data in read_events(_again(first, blocks)):
+        async for data in events:
             if data.strip() == "[DONE]":
+                await _read_rest(events)
                 return
             yield _chunk(data, provider)
     except ValueError as error:
         raise BrokenReply(f"{provider} sent a broken stream: {error}") from None
+
+
+async def _read_rest(events: AsyncIterator[str]) -> None:
+    """Read on to the end of a stream that has said all, as far as it is at hand: only so its connection is kept."""
+    with contextlib.suppress(TimeoutError, ValueError, ProviderError, httpx.HTTPError):
+        async with asyncio.timeout(REST_SECONDS):
+            async for _ in events:
+                pass
 
 
 async def _beginning(blocks: AsyncIterator[bytes]) -> bytes:
