@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 MODEL = "qwen2.5-coder-1.5b"
 TEST_SECONDS = 60
+CASE_SECONDS = 2
 RUN_SECONDS = 300
 
 
@@ -220,14 +221,26 @@ def _quixbugs(data: dict[str, Any]) -> Task | None:
     if not cases:
         return None
     name = data["id"]
+    tests = quixbugs_tests(name, cases)
+    return Task(f"QuixBugs/{name}", name, data["buggy"].strip("\n") + "\n", tests)
+
+
+def quixbugs_tests(name: str, cases: Sequence[Any]) -> str:
+    """Return a test module of pairs of arguments and result; a generator's results are compared as a list.
+
+    A case fails after some seconds of processor time, for many of the bugs are loops without an end.
+    """
     listed = "".join(f"    {case!r},\n" for case in cases)
     check = f"    result = {name}(*given)\n    if hasattr(result, '__next__'):\n        result = list(result)\n"
-    tests = (
-        f"import pytest\n\nfrom {name} import {name}\n\nCASES = [\n{listed}]\n\n\n"
+    return (
+        f"import signal\n\nimport pytest\n\nfrom {name} import {name}\n\nCASES = [\n{listed}]\n\n\n"
+        "def too_slow(*_):\n    raise TimeoutError\n\n\n"
+        "@pytest.fixture(autouse=True)\ndef limit():\n    signal.signal(signal.SIGPROF, too_slow)\n"
+        f"    signal.setitimer(signal.ITIMER_PROF, {CASE_SECONDS})\n    yield\n"
+        "    signal.setitimer(signal.ITIMER_PROF, 0)\n\n\n"
         f'@pytest.mark.parametrize(("given", "expected"), CASES)\ndef test_{name}(given, expected):\n'
         f"{check}    assert result == expected\n"
     )
-    return Task(f"QuixBugs/{name}", name, data["buggy"].strip("\n") + "\n", tests)
 
 
 if __name__ == "__main__":
