@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from miyabi_cli import __version__
-from miyabi_cli.commands import codegen, model, runs, trust, worktrees
+from miyabi_cli.commands import codegen, doctor, init, model, runs, trust, usage, worktrees
 from miyabi_cli.commands.asynchronous import Interrupted
 from miyabi_cli.commands.begun import Begun
+from miyabi_cli.commands.unforeseen import explain
 from miyabi_cli.errors import MiyabiError
 from miyabi_cli.events import timestamp
 from miyabi_cli.exits import ExitCode, exit_code_of
 from miyabi_cli.redaction import redactor_of, secrets_in_environment
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-# What is wrong with the machine, and no bug, wherever it shows: full, read-only, worn out, out of handles or memory.
-MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 app = typer.Typer(
     name="miyabi",
@@ -41,10 +34,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("codegen", epilog=codegen.EPILOG)(codegen.codegen)
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.command("init")(init.init)
 app.add_typer(model.app, name="model")
 app.add_typer(runs.app, name="runs")
 app.add_typer(worktrees.app, name="worktrees")
 app.command("trust")(trust.trust)
+app.command("usage", epilog=usage.EPILOG)(usage.usage)
 
 
 @app.callback()
@@ -78,27 +74,8 @@ def run(arguments: Sequence[str]) -> int:
         _silence()
         return ExitCode.NOT_GOOD_ENOUGH
     except Exception as error:
-        return _report_unforeseen(error, begun)
-
-
-def _report_unforeseen(error: Exception, begun: Begun) -> int:
-    """Report what no module has turned into a MiyabiError: a fault of the machine, else a bug."""
-    if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
-        where = f": {error.filename}" if error.filename else ""
-        return _report("machine", f"{error.strerror}{where}", None, ExitCode.MACHINE, begun)
-    if isinstance(error, FileNotFoundError) and not _is_somewhere():
-        message, hint = "the current folder is not there any more", "change to another folder"
-        return _report("machine", message, hint, ExitCode.MACHINE, begun)
-    where = _keep_traceback(error, begun)
-    message = f"a bug in miyabi: {type(error).__name__}: {' '.join(begun.redactor.redact(str(error)).split())[:200]}"
-    return _report("bug", message, where, ExitCode.BUG, begun)
-
-
-def _is_somewhere() -> bool:
-    try:
-        return bool(Path.cwd())
-    except FileNotFoundError:
-        return False
+        found = explain(error, begun)
+        return _report(found.kind, found.message, found.hint, found.code, begun)
 
 
 def _silence() -> None:
@@ -120,7 +97,7 @@ def _flush() -> None:
 def _report(kind: str, message: str, hint: str | None, code: ExitCode, begun: Begun) -> int:
     from miyabi_cli.report.display import plain_text
 
-    redact = begun.redactor.redact
+    redact, hint = begun.redactor.redact, begun.hint(hint)
     message, hint = plain_text(redact(message)), plain_text(redact(hint)) if hint else None
     with contextlib.suppress(OSError):
         print(f"error: {message}", file=sys.stderr)
@@ -153,26 +130,3 @@ def _format(arguments: Sequence[str]) -> str:
 def _usage_hint(error: typer.exceptions.TyperException) -> str:
     context = getattr(error, "ctx", None)
     return f"{context.command_path if context else 'miyabi'} --help shows what there is"
-
-
-def _keep_traceback(error: Exception, begun: Begun) -> str:
-    import tempfile
-    import traceback
-
-    from miyabi_cli.report.display import safe_text
-
-    frames: TracebackType | None = error.__traceback__
-    text = begun.redactor.redact("".join(traceback.format_exception(type(error), error, frames)))
-    try:
-        from miyabi_cli.places import data_dir
-
-        folder: str | None = str(data_dir("crashes"))
-    except MiyabiError:
-        folder = None
-    try:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="crash-", dir=folder, delete=False) as file:
-            file.write(text)
-    except OSError:
-        print(safe_text(text), file=sys.stderr)
-        return "the traceback is above"
-    return f"the traceback is in {file.name}"

@@ -44,6 +44,18 @@ NODE = {
     "const { add } = require('./calc.js');\ntest('adds', () => assert.equal(add(2, 3), 5));\n"
     "test('zeros', () => assert.equal(add(0, 0), 0));\n",
 }
+# It knows its options by these names alone, as mocha does before 6; what it does not know it takes no notice of.
+OLD_MOCHA = {
+    "package.json": '{"scripts": {"test": "node node_modules/mocha/bin/mocha --bail -b"}}',
+    "node_modules/mocha/bin/mocha": "const options = process.argv.slice(2);\n"
+    "const bails = options.includes('--bail') || options.includes('-b');\n"
+    "const output = options.find((option) => option.startsWith('--reporter-options=output='));\n"
+    "const zeros = bails ? '' : '<testcase classname=\"calc\" name=\"zeros\"/>';\n"
+    'const adds = \'<testcase classname="calc" name="adds"><failure>sum</failure></testcase>\';\n'
+    "const file = output ? output.split('=')[2] : '/dev/stdout';\n"
+    "require('node:fs').writeFileSync(file, `<testsuite>${adds}${zeros}</testsuite>`);\n"
+    "process.exitCode = 1;\n",
+}
 CMAKE = {
     "CMakeLists.txt": "cmake_minimum_required(VERSION 3.15)\nproject(calc C)\nenable_testing()\n"
     "foreach(name sum zeros)\n  add_executable(test_${name} calc.c test_${name}.c)\n"
@@ -169,6 +181,12 @@ def test_a_reporter_of_the_user_s_is_left_alone(root: Path, machine: dict[str, s
     script = '{"scripts": {"test": "node --test --test-reporter=dot"}}'
     (npm,) = run(write_tree(root, {**NODE, "package.json": script}), machine)
     assert (npm.status, npm.tests) == ("fail", {})
+
+
+def test_mocha_before_6(root: Path, machine: dict[str, str]) -> None:
+    need("node", "npm")
+    (npm,) = run(write_tree(root, OLD_MOCHA), machine)
+    assert (npm.status, npm.tests) == ("fail", {"calc > adds": "fail", "calc > zeros": "pass"})
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])

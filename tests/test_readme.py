@@ -63,6 +63,10 @@ def pointed_at(command: str, server: Any) -> list[str]:
 def test_a_command_of_the_readme_runs(command: str, repository: Path, miyabi: Miyabi) -> None:
     (repository / "tests").mkdir()
     with server_of(command) as server:
+        (repository / "backlog.jsonl").write_text('{"task": "Fix add()."}\n')
+        if "--from" in command:
+            with chat_server(call("exec", {"cmd": "echo x >notes.txt"}), say("Noted.")) as earlier:
+                miyabi("codegen", "x", "--endpoint", earlier.url, "--model", "m", cwd=repository)
         if " runs " in command:
             miyabi("codegen", "x", "--endpoint", server.url, "--model", "m", cwd=repository)
             server.requests.clear()

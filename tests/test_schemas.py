@@ -31,14 +31,20 @@ def test_a_schema_is_a_schema(name: str) -> None:
 def test_the_outputs_of_each_command_obey_their_schemas(repository: Path, miyabi: Miyabi) -> None:
     with chat_server(*FIXING) as server:
         run = miyabi("codegen", TASK, *model(server), "--keep-worktree", "--format", "json", cwd=repository)
+        (repository.parent / "tasks.jsonl").write_text('{"task": "Fix add"}')
+        tasks = miyabi("codegen", "--tasks", "../tasks.jsonl", *model(server), cwd=repository)
         preview = miyabi("codegen", TASK, *model(server), "--dry-run", "--format", "json", cwd=repository)
     outputs = {
         "codegen": run.stdout,
         "dry_run": preview.stdout,
+        "tasks": tasks.stdout,
         "runs": miyabi("runs", "list", "--format", "json").stdout,
         "run": miyabi("runs", "show", "--format", "json", "--events").stdout,
         "worktrees": miyabi("worktrees", "list", "--format", "json", cwd=repository).stdout,
         "models": miyabi("model", "list", "--format", "json").stdout,
+        "usage": miyabi("usage", "--format", "json").stdout,
+        "init": miyabi("init", "--format", "json", cwd=repository).stdout,
+        "doctor": miyabi("doctor", "--no-probe", "--format", "json", cwd=repository).stdout,
         "error": miyabi("runs", "show", "nothing", "--format", "json").stdout,
     }
     for name, text in outputs.items():

@@ -10,6 +10,7 @@ from miyabi_cli.codegen.attempts import Attempt
 from miyabi_cli.codegen.plan import Plan
 from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.result import CheckReport, CodegenResult, Status
+from miyabi_cli.markdown import unlinked
 from miyabi_cli.workspace.check_records import CheckRun
 from miyabi_cli.workspace.delivery import (
     PREFIX,
@@ -19,8 +20,10 @@ from miyabi_cli.workspace.delivery import (
     is_applied,
     unique_branch,
 )
+from miyabi_cli.workspace.git import Git
 from miyabi_cli.workspace.repository import identity
 from miyabi_cli.workspace.staging import Staged
+from miyabi_cli.workspace.trees import patch_between
 
 SUBJECT_LIMIT = 72
 
@@ -30,6 +33,8 @@ async def deliver(plan: Plan, request: CodegenRequest, best: Attempt) -> Codegen
     staged, judged = best.staged, best.judged
     for remark in judged.remarks if judged else ():
         plan.voice.warn("check", remark)
+    for concern in judged.concerns if judged else ():
+        plan.voice.warn(concern.kind, concern.message, concern.path)
     branch = commit = None
     if staged and request.delivery.kind == "branch":
         branch, commit = await asyncio.to_thread(_commit, plan, request, best, staged)
@@ -76,8 +81,8 @@ def _commit(plan: Plan, request: CodegenRequest, best: Attempt, staged: Staged) 
         names = (given,) if given else (f"{PREFIX}/*{mark}*", f"{PREFIX}-*{mark}*")
         if made := find_commit(plan.repository, staged.tree, plan.base, names):
             return made  # the process before has made it, and was stopped then
-    name = request.delivery.branch or unique_branch(plan.repository, plan.task.description, mark)
-    message = commit_message(plan.task.description, _summary(best), plan.provider.model_name)
+    name = request.delivery.branch or unique_branch(plan.repository, request.name, mark)
+    message = commit_message(request.name, _summary(best), plan.provider.model_name)
     commit = commit_on_branch(plan.workspace, staged, base=plan.base, branch=name, message=message, author=author)
     return name, commit
 
@@ -88,16 +93,25 @@ async def _apply(plan: Plan, request: CodegenRequest, best: Attempt, staged: Sta
         return
     if plan.earlier is not None and await asyncio.to_thread(is_applied, plan.repository, staged.patch):
         return  # the process before has done it, and was stopped then
-    await asyncio.to_thread(apply_to_working_tree, plan.repository, staged.patch)
+    patch = await asyncio.to_thread(_missing, plan, request, staged)
+    await asyncio.to_thread(apply_to_working_tree, plan.repository, patch)
+
+
+def _missing(plan: Plan, request: CodegenRequest, staged: Staged) -> bytes:
+    """Return what the working tree lacks of a patch: where the earlier one that it goes on from is there, the rest."""
+    if plan.start and request.continued and is_applied(plan.repository, request.continued.patch):
+        return patch_between(Git(plan.workspace.git_dir), plan.start, staged.tree)
+    return staged.patch
 
 
 def commit_message(task: str, summary: str, model: str) -> str:
     """Return a subject of at most 72 characters, the summary, and a trailer as git reads them.
 
-    Nothing of it moves a terminal's cursor or hides text: git shows a message as it is.
+    Nothing of it moves a terminal's cursor or hides text: git shows a message as it is. And what the model says pings
+    nobody and closes no issue where it is pushed to GitHub.
     """
     subject = textwrap.shorten(_printable(task).partition("\n")[0], SUBJECT_LIMIT, placeholder="...")
-    body = "\n\n".join(textwrap.fill(part, 76) for part in _printable(summary).split("\n\n") if part.strip())
+    body = "\n\n".join(textwrap.fill(part, 76) for part in unlinked(_printable(summary)).split("\n\n") if part.strip())
     plain_model = " ".join(model.split())
     return "\n\n".join(part for part in (subject, body, f"Assisted-by: miyabi ({plain_model})") if part) + "\n"
 

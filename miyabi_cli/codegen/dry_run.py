@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from miyabi_cli.codegen.continuing import begin_worktree
+from miyabi_cli.codegen.means import Means
 from miyabi_cli.codegen.plan import Voice
 from miyabi_cli.codegen.request import CodegenRequest
-from miyabi_cli.codegen.run import Means, open_plan
+from miyabi_cli.codegen.run import open_plan
 from miyabi_cli.codegen.workers import head_of
 from miyabi_cli.llm.chat.encoding import encode_request
 from miyabi_cli.messages import Function, Message
 from miyabi_cli.runs import new_run_id
 from miyabi_cli.workspace.workspaces import open_workspace
-from miyabi_cli.workspace.worktrees import create_worktree
 
 BYTES_PER_TOKEN = 4
 
@@ -46,7 +47,7 @@ async def preview(request: CodegenRequest, means: Means) -> Preview:
     workspace = await asyncio.to_thread(open_workspace, means.repository, run_id, means.settings.worktree.path)
     try:
         plan = await open_plan(request, means, workspace, voice)
-        worktree = await asyncio.to_thread(create_worktree, workspace, plan.base, "preview", plan.include)
+        worktree = await asyncio.to_thread(begin_worktree, plan, "preview")
         messages, functions = head_of(plan, worktree)
         body = encode_request(model=plan.provider.model_name, messages=messages, functions=functions, options={})
         status = {run.name: run.status for run in plan.base_runs}

@@ -39,6 +39,14 @@ class AttemptReport:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedPullRequest:
+    """The pull request that a result has become; `url` is its page."""
+
+    number: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class CodegenResult:
     """What a run gives back. `patch` is the diff against `base` as git writes it; `worktree` is one that is kept.
 
@@ -67,11 +75,14 @@ class CodegenResult:
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     worktree: str | None = None
+    pull_request: OpenedPullRequest | None = None
 
     def data(self) -> dict[str, Any]:
-        """Return the object of `--format json`."""
-        patch = self.patch_bytes.decode("utf-8", "replace")
-        return {"version": RESULT_VERSION, **dataclasses.asdict(self), "patch": patch}
+        """Return the object of `--format json`; `pull_request` is in it where there is one."""
+        data = {"version": RESULT_VERSION, **dataclasses.asdict(self)}
+        if self.pull_request is None:
+            del data["pull_request"]
+        return {**data, "patch": self.patch_bytes.decode("utf-8", "replace")}
 
     @property
     def patch_bytes(self) -> bytes:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 from miyabi_cli import __version__
 from miyabi_cli.agent.allowance import Allowance, Bounds
 from miyabi_cli.agent.context import Task, folder_at_hand
-from miyabi_cli.codegen.attempts import Attempt, make_attempt, recover_attempt
+from miyabi_cli.codegen.attempts import KEPT, Attempt, make_attempt, recover_attempt
 from miyabi_cli.codegen.base import base_runs
+from miyabi_cli.codegen.continuing import start_tree
 from miyabi_cli.codegen.delivery import deliver
 from miyabi_cli.codegen.earlier import Earlier
 from miyabi_cli.codegen.judging import checks_worktree
+from miyabi_cli.codegen.means import Means
 from miyabi_cli.codegen.plan import Emit, Plan, Voice
 from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.result import CodegenResult
@@ -23,7 +25,7 @@ from miyabi_cli.errors import UsageError
 from miyabi_cli.events import RunResumed, RunStarted
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import Effort, Sampling
-from miyabi_cli.redaction import NO_SECRETS, Redactor
+from miyabi_cli.redaction import Redactor
 from miyabi_cli.settings.schema import Settings
 from miyabi_cli.workspace.check_records import Check
 from miyabi_cli.workspace.checks import plan_checks
@@ -35,20 +37,7 @@ from miyabi_cli.workspace.staging import tree_of
 from miyabi_cli.workspace.workspaces import Workspace, open_workspace
 
 DEFAULT_EFFORT: Effort = "high"
-FREE = ("embedded", "replay")
 THOUGHT_TOKENS: dict[Effort, int] = {"low": 2_048, "medium": 8_192, "high": 16_384}
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a run works with; opened, and closed, by the caller. `redactor` knows the secrets at hand."""
-
-    settings: Settings
-    repository: Repository
-    provider: Provider
-    sandbox: Sandbox
-    environ: Mapping[str, str]
-    redactor: Redactor = NO_SECRETS
 
 
 async def run_codegen(
@@ -58,22 +47,28 @@ async def run_codegen(
     run_id: str,
     emit: Emit,
     keep: Callable[[bytes], None],
+    conclude: Callable[[CodegenResult], None],
     earlier: Earlier | None = None,
 ) -> CodegenResult:
     """Do one task; tell `emit` all that happens. The repository gets what was asked for, and nothing before the end.
 
     No event and no text of the result holds a known secret. The patch alone stays as it is, with a warning.
 
-    `keep` is given the patch before it is delivered, so that it is not lost where that fails. Raises MiyabiError where
-    provider, repository, sandbox or machine fail; every other end is a result.
+    `keep` is given the patch before it is delivered, so that it is not lost where that fails; `conclude` is given the
+    result while the worktrees are still there, so that a run which is killed after has its result. Raises MiyabiError
+    where provider, repository, sandbox or machine fail; every other end is a result. A run that fails or is cancelled
+    leaves the worktrees with which it can go on.
 
     With `earlier` it goes on with a run that was stopped: of the request, task and base are then the run's own.
     """
     started = time.monotonic() - (earlier.seconds if earlier else 0.0)
     redactor = means.redactor
-    request = replace(request, task=redactor.redact(request.task))
-    voice = Voice(lambda event: emit(redactor.redact_data(event)), keep, list(earlier.warnings) if earlier else [])
+    request = replace(request, task=redactor.redact(request.task), issue=redactor.redact_data(request.issue))
+    told = [warning for warning in earlier.warnings if warning.kind != KEPT] if earlier else []
+    voice = Voice(lambda event: emit(redactor.redact_data(event)), keep, told)
+    means.warn.listener = voice.warn
     workspace = await asyncio.to_thread(open_workspace, means.repository, run_id, means.settings.worktree.path)
+    stopped = True
     try:
         plan = await open_plan(request, means, workspace, voice, earlier)
         attempts = await _attempts(plan, request)
@@ -82,18 +77,21 @@ async def run_codegen(
             keep(best.staged.patch)
             _warn_of_secrets(best.staged.patch, redactor, voice)
         best.summary = redactor.redact(best.summary)
-        result = await deliver(plan, request, best)
-        return replace(
-            redactor.redact_data(result),
-            patch=result.patch,
+        delivered = await deliver(plan, request, best)
+        result = replace(
+            redactor.redact_data(delivered),
+            patch=delivered.patch,
             run_id=run_id,
             attempts=tuple(attempt.report() for attempt in attempts),
             usage=plan.allowance.usage,
             warnings=tuple(voice.warnings),
             seconds=round(time.monotonic() - started, 3),
         )
+        conclude(result)
+        stopped = False
+        return result
     finally:
-        await asyncio.to_thread(workspace.close)
+        await asyncio.to_thread(workspace.close, stopped=stopped)
 
 
 async def open_plan(
@@ -108,10 +106,13 @@ async def open_plan(
     else:
         if request.delivery.branch:
             await asyncio.to_thread(check_branch, repository, request.delivery.branch)
-        base = await asyncio.to_thread(_base, request, repository, workspace, voice)
+        base = await asyncio.to_thread(_base, request, repository, workspace)
+    start = await asyncio.to_thread(start_tree, workspace, base, request.continued)
     _tell_start(request, means, voice, base, effort if profile.thinks else None, resumed=earlier is not None)
+    if not earlier and not request.include_uncommitted:
+        await asyncio.to_thread(_warn_of_uncommitted, repository, voice)
     plan = Plan(
-        task=Task(request.task, task_id=workspace.run_id),
+        task=Task(request.task, task_id=workspace.run_id, acceptance=request.wishes.criteria),
         folder=folder_at_hand(repository.root, request.folder),
         repository=repository,
         workspace=workspace,
@@ -121,12 +122,15 @@ async def open_plan(
         sandbox=means.sandbox,
         checks=(),
         base_runs=(),
-        allowance=_allowance(settings, earlier),
+        allowance=_allowance(settings, means.sandbox, earlier),
         voice=voice,
         output_bytes=settings.limits.output_bytes,
         include=tuple(settings.worktree.include),
         setup=tuple(settings.worktree.setup),
         earlier=earlier,
+        wishes=request.wishes,
+        start=start,
+        asked="\n".join(request.continued.asked) if request.continued else request.task,
     )
     return await _with_checks(plan, request, means) if request.checks_wanted else plan
 
@@ -156,16 +160,19 @@ def _warn_of_secrets(patch: bytes, redactor: Redactor, voice: Voice) -> None:
         voice.warn("secret", f"the patch holds the value of {', '.join(names)}: look at it before anybody else does")
 
 
-def _base(request: CodegenRequest, repository: Repository, workspace: Workspace, voice: Voice) -> str:
+def _base(request: CodegenRequest, repository: Repository, workspace: Workspace) -> str:
     """Return the commit to work from: the one that was named or, with them, a snapshot of uncommitted changes."""
-    if request.include_uncommitted:
-        if request.base != "HEAD":
-            raise UsageError("--include-uncommitted works from HEAD", hint="leave --base out")
-        return snapshot_uncommitted(workspace)
+    if not request.include_uncommitted:
+        return resolve(repository, request.base)
+    if request.base != "HEAD":
+        raise UsageError("--include-uncommitted works from HEAD", hint="leave --base out")
+    return snapshot_uncommitted(workspace)
+
+
+def _warn_of_uncommitted(repository: Repository, voice: Voice) -> None:
     if left_out := uncommitted(repository):
         names = ", ".join(left_out[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
         voice.warn("uncommitted", f"uncommitted changes are left out ({names}); --include-uncommitted takes them along")
-    return resolve(repository, request.base)
 
 
 def _tell_start(
@@ -177,17 +184,16 @@ def _tell_start(
         voice.emit(RunResumed(__version__, provider.name, provider.model_name, effort, sandbox.kind, options))
     else:
         root = str(means.repository.root)
-        start = (__version__, request.task, root, base, provider.name, provider.model_name, effort, sandbox.kind)
+        start = (__version__, request.name, root, base, provider.name, provider.model_name, effort, sandbox.kind)
         voice.emit(RunStarted(*start, options))
-    if request.cost_capped and provider.name not in FREE:
-        voice.warn("cost", f"the price of {provider.model_name} is not known, so --max-cost can't be held")
     for warning in sandbox.warnings:
         voice.warn("sandbox", warning)
 
 
-def _allowance(settings: Settings, earlier: Earlier | None) -> Allowance:
+def _allowance(settings: Settings, sandbox: Sandbox, earlier: Earlier | None) -> Allowance:
     limits = settings.limits
     allowance = Allowance(Bounds(limits.steps, limits.seconds, limits.tokens, settings.budget.per_run_usd))
+    allowance.disk = sandbox.quota.reached
     if earlier:
         allowance.spend(earlier.usage)
         allowance.started -= earlier.seconds

@@ -22,6 +22,7 @@ from miyabi_cli.messages import Function, Message, Sampling
 from miyabi_cli.workspace.check_records import CheckRun
 from miyabi_cli.workspace.digest import brief_failure, failure_digest
 from miyabi_cli.workspace.git import split_paths
+from miyabi_cli.workspace.modules import show_modules
 from miyabi_cli.workspace.paths import PathRefused, Root
 from miyabi_cli.workspace.processes import Limits
 from miyabi_cli.workspace.staging import stage
@@ -89,6 +90,13 @@ def listed_files(worktree: Worktree) -> list[str]:
     return split_paths(worktree.git.run("ls-files", "-z"))
 
 
+def _paths(plan: Plan, worktree: Worktree) -> list[str]:
+    """Return the paths of a worktree's files as the work begins: also of those that an earlier patch has made."""
+    if plan.start is None:
+        return listed_files(worktree)
+    return split_paths(worktree.git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", plan.start))
+
+
 def recalled_agent(plan: Plan, worktree: Worktree, earlier: EarlierAttempt) -> Agent:
     """Return the agent of an attempt as it was when its process was stopped."""
     toolbox = _toolbox(plan, worktree, _root(plan, worktree))
@@ -110,7 +118,7 @@ def _root(plan: Plan, worktree: Worktree) -> Root:
 def _toolbox(plan: Plan, worktree: Worktree, root: Root) -> Toolbox:
     return Toolbox(
         root=root,
-        place=worktree.place(),
+        place=show_modules(worktree.place(), plan.sandbox),
         sandbox=plan.sandbox,
         limits=Limits(),
         output_bytes=_output_bytes(plan),
@@ -148,29 +156,32 @@ def _environment(plan: Plan, worktree: Worktree) -> dict[str, str]:
 
 def first_message(plan: Plan, worktree: Worktree, root: Root) -> str:
     """Return the task with all that surrounds it: see `agent.context`."""
-    now = {run.name: run.status for run in plan.base_runs}
-    checks = tuple((check.name, check.command, _now(now.get(check.name))) for check in plan.checks)
+    statuses = {run.name: run.status for run in plan.base_runs}
+    when = "now" if plan.start is None else "on the base"
+    checks = tuple((check.name, check.command, _status(statuses.get(check.name), when)) for check in plan.checks)
     context = read_context(
         plan.task,
         root,
-        listed_files(worktree),
+        _paths(plan, worktree),
         folder=plan.folder,
         map_limit=MAP_LIMIT,
         checkout=Root(plan.repository.root),
         checks=checks,
-        failures=digest(plan.base_runs),
+        failures=digest(plan.base_runs) if plan.start is None else "",
         refuse=lambda path, why: plan.voice.warn("instructions", why, path),
     )
     return render_context(context)
 
 
-def _now(status: str | None) -> str:
-    return {"pass": "passes now", "fail": "fails now", "skip": "can't run here", None: "not run yet"}[status]
+def _status(status: str | None, when: str) -> str:
+    known = {"pass": f"passes {when}", "fail": f"fails {when}", "skip": "can't run here", None: "not run yet"}
+    return known[status]
 
 
 def _small(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Worker | None:
     """Return a worker for a small model, by the profile's strategy for this attempt; None where no code is found."""
-    failures = digest(plan.base_runs, BRIEF_BYTES)
+    # What fails on the base may be mended where the work begins with an earlier patch.
+    failures = digest(plan.base_runs, BRIEF_BYTES) if plan.start is None else ""
     excerpts = _excerpts(plan, worktree, root, failures)
     if not excerpts:
         return None
@@ -200,7 +211,7 @@ def _excerpts(plan: Plan, worktree: Worktree, root: Root, failures: str) -> tupl
     output = "\n".join(f"{failure.message}\n{failure.details}" for run in plan.base_runs for failure in run.failures)
     evidence = Evidence(plan.task.description, output or failures, failing)
     room = min((plan.provider.max_tokens // 4) * CHARACTERS_PER_TOKEN, EXCERPT_LIMIT)
-    paths = listed_files(worktree)
+    paths = _paths(plan, worktree)
     return find_focus(paths, lambda path: _text(root, path), evidence, is_test=is_test_path, limit=room)
 
 

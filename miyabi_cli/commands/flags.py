@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from miyabi_cli.commands import completion
 from miyabi_cli.commands.questions import ask_for_trust
 from miyabi_cli.errors import UsageError
 from miyabi_cli.messages import Effort
@@ -27,7 +28,12 @@ Config = Annotated[
     Path | None, typer.Option("--config", help="Settings instead of the repository's .miyabi.yml.", metavar="FILE")
 ]
 ProviderName = Annotated[PROVIDERS | None, typer.Option("--provider", "-p", help="Who serves the model.")]
-ModelName = Annotated[str | None, typer.Option("--model", "-m", help="The model's name, as its server knows it.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="The model's name, as its server knows it.", autocompletion=completion.complete_model
+    ),
+]
 Endpoint = Annotated[
     str | None,
     typer.Option("--endpoint", help="The server's address, with or without /v1; any chat completions server."),
@@ -90,7 +96,7 @@ def read_task(task: str | None) -> str:
     return text.strip()
 
 
-def resolve_settings(chosen: dict[str, Any], config: Path | None, root: Path) -> Settings:
+def resolve_settings(chosen: dict[str, Any], config: Path | None, root: Path | None) -> Settings:
     """Load the settings; a --model that came without --provider goes to the provider that the settings name."""
     from miyabi_cli.settings.sources import load_settings
 

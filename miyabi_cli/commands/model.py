@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from miyabi_cli.commands import flags
+from miyabi_cli.commands import completion, flags
 from miyabi_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ DEFAULT_MODEL = "qwen2.5-coder-1.5b"
 def pull(
     name: Annotated[
         str | None,
-        typer.Argument(help=f"A name from `miyabi model list` (default: {DEFAULT_MODEL}), or one that Ollama knows."),
+        typer.Argument(
+            help=f"A name from `miyabi model list` (default: {DEFAULT_MODEL}), or one that Ollama knows.",
+            autocompletion=completion.complete_embedded_model,
+        ),
     ] = None,
     provider: Holder = "embedded",
     endpoint: OllamaEndpoint = None,
@@ -49,10 +52,12 @@ def pull(
     """
     from miyabi_cli.commands.asynchronous import run_async
     from miyabi_cli.llm.local.models import known_model
+    from miyabi_cli.report.display import plain_text
 
     if provider == "ollama":
         server = _ollama(endpoint, config)
-        typer.echo(run_async(_pull_by_ollama(server, name or server.model, quiet=quiet)))
+        pulled = run_async(_pull_by_ollama(server, name or server.model, quiet=quiet))
+        typer.echo(plain_text(pulled))  # a repository's settings may have named it
         return
     _refuse_endpoint(endpoint)
     typer.echo(run_async(_pull(known_model(name or DEFAULT_MODEL).name, quiet=quiet)))
@@ -179,7 +184,7 @@ async def _pull_by_ollama(server: Ollama, name: str, *, quiet: bool) -> str:
     from miyabi_cli.llm.native.models import pull_model
     from miyabi_cli.report.display import plain_text
 
-    with _progress(name, quiet=quiet) as show:
+    with _progress(plain_text(name), quiet=quiet) as show:
         await pull_model(server.endpoint, name, lambda *at: show(at[0], at[1], plain_text(at[2])), key=_key(server))
     return name
 

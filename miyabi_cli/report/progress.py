@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SHOWN_ARGUMENTS = 100
-STAGES = {"before": "before", "after": "after", "base_copies": "with the base's tests"}
+STAGES = {
+    "before": "before",
+    "after": "after",
+    "base_copies": "with the base's tests",
+    "tests_alone": "new tests on the base",
+}
 
 
 class Progress:
@@ -118,7 +123,7 @@ class Progress:
             self._line(indented(reply.text.strip()))
 
     def _tool_started(self, event: ToolStarted) -> None:
-        shown = plain_text(_brief(event.call.arguments))
+        shown = brief(event.call.arguments)
         self._calls[event.call.id] = shown
         self._now(f"{event.call.name} {shown}")
 
@@ -167,11 +172,11 @@ SHOWN: dict[type[Any], Callable[[Progress, Any], None]] = {
 }
 
 
-def _brief(arguments: str) -> str:
-    """Return a call's arguments in a few words: their values, cut."""
+def brief(arguments: str) -> str:
+    """Return a call's arguments in a few words: their values, cut, on one line and safe for a terminal."""
     try:
         data = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = arguments
     if isinstance(data, dict):
         data = " ".join(_word(value) for value in data.values())

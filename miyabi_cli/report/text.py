@@ -39,10 +39,12 @@ def write_result(result: Mapping[str, Any], streams: Streams, stream: TextIO, *,
             plain_text(f"{warning['path'] + ': ' if warning['path'] else ''}{warning['message']}", "  warning: "),
             "yellow",
         )
-    line(plain_text(_spent(result), "  "), "dim")
+    line(plain_text(spent(result), "  "), "dim")
     if result["branch"]:
         base, branch = result["base"][:12], result["branch"]
         line(f"  branch {plain_text(branch)}, commit {result['commit'][:12]}: git diff {base} {plain_text(branch)}")
+    if pull := result.get("pull_request"):
+        line(plain_text(pull["url"], f"  draft pull request #{pull['number']}: "))
     if result["worktree"]:
         line(plain_text(result["worktree"], "  worktree kept: "))
     line(f"  run {result['run_id']}: miyabi runs show {result['run_id']}", "dim")
@@ -69,7 +71,8 @@ def _names(names: Any) -> str:
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
-def _spent(result: Mapping[str, Any]) -> str:
+def spent(result: Mapping[str, Any]) -> str:
+    """Return what a run has cost, on one line."""
     usage = result["usage"]
     cost = "cost unknown" if usage["cost_usd"] is None else f"{usage['cost_usd']:.4f} USD"
     return (

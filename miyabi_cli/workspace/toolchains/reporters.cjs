@@ -9,11 +9,12 @@ const path = require('node:path');
 const folder = process.env.MIYABI_REPORTS || '';
 const target = (runner, ending) => path.join(folder, `${runner}-${process.pid}.${ending}`);
 
-// What each runner is given after its own arguments: the last of two options that differ holds.
+// What each runner is given after its own arguments: the last of two options that differ holds. Before 6, mocha knows
+// neither `--reporter-option` nor `--no-bail`, so its own `--bail` is taken away as well.
 const OPTIONS = {
   jest: () => ['--json', `--outputFile=${target('jest', 'json')}`, '--ci', '--bail=0', '--watch=false', '--watchAll=false', '--colors=false'],
   vitest: () => ['--reporter=default', '--reporter=junit', `--outputFile.junit=${target('vitest', 'xml')}`, '--watch=false', '--bail=0'],
-  mocha: () => ['--reporter=xunit', `--reporter-option=output=${target('mocha', 'xml')}`, '--no-bail', '--no-color'],
+  mocha: () => ['--reporter=xunit', `--reporter-options=output=${target('mocha', 'xml')}`, '--no-bail', '--no-color'],
 };
 
 function runnerOf(script) {
@@ -30,6 +31,7 @@ function arrange() {
   const given = process.argv.slice(2);
   const runner = runnerOf(process.argv[1] || '');
   if (runner && !given.some((argument) => OTHER_WORK.has(argument))) {
+    if (runner === 'mocha') process.argv = process.argv.filter((argument) => argument !== '--bail' && argument !== '-b');
     const end = process.argv.indexOf('--', 2);  // what follows it are names of files
     process.argv.splice(end < 0 ? process.argv.length : end, 0, ...OPTIONS[runner]());
   } else if (process.execArgv.includes('--test') && !process.env.NODE_TEST_CONTEXT) {
