@@ -3,11 +3,12 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 VLLM_VENV ?= .venv-vllm
+REPOSITORIES ?= build/repositories
 SEED ?= 1
 SECONDS ?= 600
 SOURCES := miyabi_cli tests benchmarks scripts
 
-.PHONY: install format check test test-vllm soak demo bench generate
+.PHONY: install format check test test-vllm test-real soak demo bench generate
 
 install: $(VENV)/.installed
 
@@ -33,6 +34,11 @@ test: install
 test-vllm: install
 	$(PYTHON) tests/vllm/install.py $(VLLM_VENV)
 	MIYABI_TEST_VLLM=$(VLLM_VENV) $(BIN)/python -m pytest tests/vllm
+
+# Open-source projects at historical commits: the fix that each made is replayed; what is missing is cloned.
+test-real: install
+	$(BIN)/python -m tests.real.clone $(REPOSITORIES)
+	MIYABI_TEST_REPOSITORIES=$(REPOSITORIES) $(BIN)/python -m pytest tests/real
 
 # Faults over many seeds, and many more examples for the properties; `make soak SEED=7 SECONDS=3600` goes on from another for an hour.
 soak: install
