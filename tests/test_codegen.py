@@ -560,3 +560,13 @@ def test_the_task_is_read_from_stdin_on_request(repository: Path, miyabi: Miyabi
         ran = miyabi("codegen", "-", *model(server), cwd=repository, stdin="Fix it, please\n\nIt adds wrongly.\n")
         assert "It adds wrongly." in server.requests[0].json["messages"][1]["content"]
     assert "miyabi/fix-it-please-" in ran.stdout
+
+
+def test_the_time_of_the_run_bounds_the_checks_on_the_base_too(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(*FIXING) as server:
+        flags = ("--check", "sleep 6", "--max-time", "2", "--format", "json")
+        ran = miyabi("codegen", TASK, *model(server), *flags, cwd=repository)
+    result = result_of(ran)
+    assert (ran.code, result["status"]) == (5, "limit")
+    assert [check["before"] for check in result["checks"]] == ["fail"], "it was ended before it could pass"
+    assert server.requests == []

@@ -155,14 +155,19 @@ async def run_and_tell(
         plan.voice.emit(CheckEnded(attempt, stage, run.name, run.status, round(run.seconds, 3), run.output))
 
     wanted = [check for check in plan.checks if only is None or check.name in only]
-    checks = wanted if stage == "before" else [_bounded(plan, check) for check in wanted]
+    checks = [_bounded(plan, check, stage) for check in wanted]
     builds, of_base = Builds(plan.workspace.builds), stage == "before"
     place = worktree.place()
     return await run_checks(checks, place, plan.sandbox, builds=builds, of_base=of_base, started=started, ended=ended)
 
 
-def _bounded(plan: Plan, check: Check) -> Check:
-    """Give a small model's patches less time: it tries many, and now and then one loops for ever."""
+def _bounded(plan: Plan, check: Check, stage: Stage) -> Check:
+    """Give the base's checks no more than the run's time, and a small model's patches less than others: it tries many,
+    and now and then one loops for ever.
+    """
+    left = plan.allowance.seconds_left()
+    if stage == "before":
+        return check if left is None else replace(check, timeout=min(check.timeout, max(1.0, left)))
     before = next((run.seconds for run in plan.base_runs if run.name == check.name), None)
     if before is None or plan.profile.editing != "rewrite":
         return check

@@ -33,7 +33,7 @@ MAP_LIMIT = 1_200
 DIGEST_BYTES = 1_600
 BRIEF_BYTES = 600
 EXCERPT_LIMIT = 6_000
-TEMPERATURES = (0.0, 0.5, 0.7, 0.9)
+TEMPERATURES = (0.0, 0.5, 0.7, 0.9, 0.3, 0.6, 0.8, 1.0)
 CHARACTERS_PER_TOKEN = 3
 
 
@@ -203,7 +203,11 @@ def _strategy(plan: Plan, attempt: int, *, failing: bool) -> Strategy:
     if not failing:
         return "rewrite"
     possible = [one for one in plan.profile.strategies if one != "infill" or plan.provider.capabilities.infill]
-    return possible[(attempt - 1) % len(possible)]
+    if attempt <= len(possible):
+        return possible[attempt - 1]
+    # What is filled in is the likeliest: it would be the same again.
+    again = [one for one in possible if one != "infill"] or possible
+    return again[(attempt - len(possible) - 1) % len(again)]
 
 
 def _excerpts(plan: Plan, worktree: Worktree, root: Root, failures: str) -> tuple[Excerpt, ...]:
