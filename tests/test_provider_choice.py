@@ -24,12 +24,15 @@ def test_auto_takes_vllm_where_it_lists_its_models(repository: Path, miyabi: Miy
     assert server.requests[0].json["reasoning_effort"] == "high"
 
 
-def test_auto_is_not_fooled_by_another_server_and_says_what_to_do(repository: Path, miyabi: Miyabi) -> None:
+@pytest.mark.parametrize("page", [b"<html>a shop</html>", b"[" * 200_000], ids=["a page", "deep JSON"])
+def test_auto_is_not_fooled_by_another_server_and_says_what_to_do(
+    repository: Path, miyabi: Miyabi, page: bytes
+) -> None:
     class Shop(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"<html>a shop</html>")
+            self.wfile.write(page)
 
         def log_message(self, *_: object) -> None:
             return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import tempfile
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -54,17 +54,34 @@ def test_it_is_only_counted_where_the_disk_shrank(tmp_path: Path) -> None:
     assert not quota.suspects(90_000)
 
 
+# Opens a file without a name and, when it is told to, puts it into a socket's queue.
+HIDING = """
+import socket, sys, tempfile
+(here, there), file = socket.socketpair(), tempfile.TemporaryFile()
+print("open", flush=True)
+sys.stdin.readline()
+socket.send_fds(here, [b"x"], [file.fileno()])
+print("hidden", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_what_can_not_be_counted_is_what_the_disk_shrank_by(tmp_path: Path) -> None:
     quota = DiskQuota(100_000)
     quota.enter([tmp_path])
     quota.leave(60_000)
-    here, there = socket.socketpair()
-    with here, there, tempfile.TemporaryFile() as file:
-        assert quota.verdict(30_000, [os.getpid()]) is None
+    command = [sys.executable, "-c", HIDING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        assert quota.verdict(30_000, [process.pid]) is None
         quota.leave(60_000)
-        socket.send_fds(here, [b"x"], [file.fileno()])
-        assert quota.verdict(30_000, [os.getpid()]) is None
-        assert quota.verdict(50_000, [os.getpid()]) is not None
+        process.stdin.write("hide\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        assert quota.verdict(30_000, [process.pid]) is None
+        assert quota.verdict(50_000, [process.pid]) is not None
 
 
 def test_a_run_over_its_quota_is_exit_5_and_the_work_is_kept(

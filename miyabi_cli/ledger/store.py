@@ -7,15 +7,19 @@ dollars (a token costs some tens of them); days and months are UTC's, as provide
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from miyabi_cli.errors import MachineError
 from miyabi_cli.ledger.records import Amount, Caps, Origin, Refusal, Reservation, Scope
@@ -23,8 +27,11 @@ from miyabi_cli.messages import Timing, Usage
 
 VERSION = 1
 FILE = "ledger.sqlite3"
-BUSY_SECONDS = 60.0  # how long a process waits for the others' transactions of a millisecond
+BUSY_SECONDS = 20.0  # how long a process waits for the others' transactions of a millisecond
 STALE_SECONDS = 3_600.0  # no request is under way for longer
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE requests (
@@ -68,6 +75,7 @@ class Ledger:
         self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def reserve(self, origin: Origin, amount: Amount, caps: Caps | None = None) -> Reservation | Refusal:
         """Put the most that a request can cost to the accounts of its month and its run, unless a cap forbids it."""
@@ -116,8 +124,17 @@ class Ledger:
         with self._transaction() as connection:
             return list(connection.execute(statement, parameters))
 
+    def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run something on the ledger in its own thread: who waits for the file holds no thread that others need."""
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        work = functools.partial(function, *args, **kwargs)
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     def close(self) -> None:
-        """Give the file back."""
+        """Give the file back, when all is done that was begun in its thread."""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

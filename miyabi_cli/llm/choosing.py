@@ -96,7 +96,7 @@ async def _answers(endpoint: str, path: str, listed: str, key: str | None) -> bo
         async with asyncio.timeout(PROBE_SECONDS), open_client(endpoint, key=key) as client:
             response = await client.get(f"{endpoint}/{path}")
             return response.status_code in (401, 403) or isinstance(response.json().get(listed), list)
-    except (httpx.HTTPError, TimeoutError, ValueError, AttributeError):
+    except (httpx.HTTPError, TimeoutError, ValueError, AttributeError, RecursionError):
         return False
 
 

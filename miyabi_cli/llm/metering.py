@@ -155,7 +155,8 @@ class Metered:
             if error == "left":
                 usage = self._priced(replace(usage, output_tokens=came // CHARACTERS_PER_TOKEN))
             if reservation is not None:
-                failed = await asyncio.shield(asyncio.to_thread(self._settle, reservation, usage, timing, error))
+                settling = self.account.ledger.in_thread(self._settle, reservation, usage, timing, error)
+                failed = await asyncio.shield(settling)
                 if failed:
                     self._tell_once("ledger", failed)
 
@@ -177,7 +178,9 @@ class Metered:
         origin = Origin(self.name, self.model_name, account.command, account.repository, account.run_id)
         while True:
             try:
-                found = await asyncio.to_thread(account.ledger.reserve, origin, most, account.caps)
+                found = await self._settled_if_cancelled(
+                    account.ledger.in_thread(account.ledger.reserve, origin, most, account.caps)
+                )
             except MachineError as error:
                 if self.price is None or not self.price.is_free:
                     raise
@@ -193,6 +196,18 @@ class Metered:
                 yield Waiting(SILENT_SECONDS, "other requests have reserved what is left of the budget")
             await asyncio.sleep(self._poll)
             waited += self._poll
+
+    async def _settled_if_cancelled(self, asked: asyncio.Future[Reservation | Refusal]) -> Reservation | Refusal:
+        """Wait for an answer of the ledger; give a reservation back that comes when nobody waits for it any more."""
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            asked.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, asked: asyncio.Future[Reservation | Refusal]) -> None:
+        if not asked.cancelled() and not asked.exception() and isinstance(found := asked.result(), Reservation):
+            self.account.ledger.in_thread(self._settle, found, Usage(), Timing(), "cancelled")
 
     def _tell_of(self, reservation: Reservation) -> None:
         account = self.account

@@ -111,7 +111,8 @@ def test_f19_several_processes_at_once_in_one_repository(user: User) -> None:
     assert (codes[:3], sorted(codes[3:])) == ([0, 0, 0], [0, 4])  # of two with one name, one is told
     made = {json.loads(one.stdout)["branch"] for one in ran if one.code == 0}
     assert (set(user.branches()), len(made)) == (made, 4)
-    assert (changes(before, user.snapshot()), len(user.worktrees())) == (set(), 1)  # it can go on, once it has a name
+    assert changes(before, user.snapshot()) == set()
+    assert len(user.worktrees()) <= 1  # it can go on, once it has a name, unless it was told before it began
 
 
 def test_f19_git_s_own_worktrees_get_in_each_other_s_way(user: User) -> None:
