@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from miyabi_cli.events import Relay
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.redaction import NO_SECRETS, Redactor
 from miyabi_cli.settings.schema import Settings
@@ -14,16 +15,6 @@ from miyabi_cli.workspace.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from miyabi_cli.github.client import GitHub  # imports an HTTP client
-
-
-@dataclass(slots=True)
-class Relay:
-    """Hands warnings, a kind and a text, to whoever listens now: a run takes the place of what showed them before."""
-
-    listener: Callable[[str, str], None]
-
-    def __call__(self, kind: str, what: str) -> None:
-        self.listener(kind, what)
 
 
 @dataclass(frozen=True, slots=True)

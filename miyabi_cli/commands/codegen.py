@@ -198,7 +198,7 @@ async def _run(asked: Asked, show: _Show, begun: Begun, *, dry_run: bool = False
         folder, on_github = asked.request.folder, asked.on_github
         opened = open_shared(folder, asked.chosen, asked.config, progress.show, begun, on_github=on_github)
         async with opened as shared:
-            means = await means_of(shared, asked.request, run_id, shared.warn)
+            means = await means_of(shared, asked.request, run_id, shared.access.warn)
             request, destination = await take_up(asked, means, dry_run=dry_run)
             if run_id is None:
                 write_preview(means.redactor.redact_data(await preview(request, means)), show.format, streams)

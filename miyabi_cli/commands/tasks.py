@@ -162,7 +162,7 @@ class _Batch:
         folder = common.request.folder
         opened = open_shared(folder, common.chosen, common.config, self.progress.show, self.begun, on_github=on_github)
         async with opened as shared:
-            await shared.servers.provider()  # what is wrong with its settings is not every task's
+            await shared.access.servers.provider()  # what is wrong with its settings is not every task's
             left = (task for task in backlog if not (self.results and self.results.is_done(task)))
             failure: Exception | None = None
             try:
@@ -196,7 +196,7 @@ class _Batch:
         from miyabi_cli.runs import new_run_id
 
         started = time.monotonic()
-        begun = Begun(redactor=shared.redactor)
+        begun = Begun(redactor=shared.access.redactor)
         stopped = self._stopped(task)
         run_id = stopped.run.run_id if stopped else new_run_id()
         head: Line = {"id": task.id, "digest": task.digest, "run_id": run_id}
@@ -210,7 +210,8 @@ class _Batch:
         except Exception as error:
             failure = explain(error, begun)
             usage = error.usage if isinstance(error, ProviderError) else Usage()
-            told = {"kind": failure.kind, "message": shared.redactor.redact(failure.message), "hint": failure.hint}
+            message = shared.access.redactor.redact(failure.message)
+            told = {"kind": failure.kind, "message": message, "hint": failure.hint}
             line: Line = {**head, "run_id": begun.run_id, "status": "error", "exit_code": int(failure.code)}
             line |= {"branch": None, "commit": None, "summary": "", "tests_added": 0, "warnings": []}
             line |= {"usage": dataclasses.asdict(usage), "seconds": round(time.monotonic() - started, 3), "error": told}
@@ -243,13 +244,12 @@ class _Batch:
     async def _new_result(
         self, task: BacklogTask, asked: Asked, shared: Shared, run_id: str, begun: Begun, *, resume: bool
     ) -> dict[str, Any]:
-        from miyabi_cli.codegen.means import Relay
-        from miyabi_cli.events import WarningRaised
+        from miyabi_cli.events import Relay, WarningRaised
 
         def told(event: Event, _kept: object = None) -> None:
             self.progress.show(event, task.id)
 
-        warn = Relay(lambda kind, what: told(WarningRaised(kind, "", shared.redactor.redact(what))))
+        warn = Relay(lambda kind, what: told(WarningRaised(kind, "", shared.access.redactor.redact(what))))
         means = await means_of(shared, asked.request, run_id, warn)
         request, destination = await take_up(asked, means, dry_run=False)
         if self.results:

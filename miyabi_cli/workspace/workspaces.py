@@ -205,7 +205,7 @@ def _home(repository: Repository, folder: Path) -> Path:
 def _claim(run_folder: Path) -> HeldLock:
     deadline = time.monotonic() + CLAIM_SECONDS
     while time.monotonic() < deadline:
-        # A cleaner may remove the new folder before it is locked, or while `mkdir` looks whether it is one: make it again.
+        # A cleaner may remove the folder before it is locked, or while `mkdir` looks whether it is one: make it again.
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if lock := take_lock(run_folder / LOCK):
