@@ -1,11 +1,12 @@
 """Many agents in one process: memory, requests a minute, processor time for a step.
 
-    python benchmarks/agents.py [--agents 1,10,100] [--steps N] [--delay SECONDS] [--sandbox auto|off]
+    python benchmarks/agents.py [--agents 1,10,100] [--steps N] [--files N] [--delay SECONDS] [--sandbox auto|off]
 
-Each agent is a whole `codegen` without checks, in a worktree of its own, and all of them share one process, one
-provider and its connections. A model's server in another process answers each request after `--delay` (default 50 ms)
-with a call of open_file, search, exec or apply_patch, and at last in words. Memory is the peak of the process, all
-agents and miyabi itself together; the commands of the sandbox are processes of their own.
+The real command line: `codegen --tasks FILE --jobs N` does as many tasks as there are agents, without checks, each in a
+worktree of its own, and all of them in one process. A model's server in another process answers each request after
+`--delay` (default 50 ms) with a call of open_file, search, exec or apply_patch, and at last in words. Memory is the
+peak of miyabi's process; the commands of the sandbox are processes of their own. Every task has to end with its patch,
+and no process and no worktree may be left.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,107 +30,105 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.overhead import machine  # noqa: E402
 from benchmarks.streaming import HEAD, LAST, event  # noqa: E402
 
-FILES = 200
-LINES = 400
+LINES = 80_000  # of the whole repository
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process has taken: wall and processor seconds, and its peak memory in MiB."""
+
+    seconds: float
+    processor: float
+    memory_mib: float
 
 
 def main() -> None:
-    """Measure each number of agents, or be one of the processes that it takes."""
+    """Measure each number of agents, or be the server."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", default="1,10,100", help="agents at once (default 1,10,100)")
     parser.add_argument("--steps", type=int, default=20, help="requests of each agent (default 20)")
+    parser.add_argument("--files", type=int, default=200, help="files of the repository (default 200)")
     parser.add_argument("--delay", type=float, default=0.05, help="seconds until the server answers (default 0.05)")
     parser.add_argument("--sandbox", choices=("auto", "off"), default="auto")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--be", nargs=3, metavar=("URL", "REPOSITORY", "COUNT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         asyncio.run(serve(options.steps, options.delay))
-    elif options.be:
-        url, repository, count = options.be
-        print(json.dumps(asyncio.run(work(url, Path(repository), int(count), options.steps, options.sandbox))))
     else:
         compare(options)
 
 
 def compare(options: argparse.Namespace) -> None:
     """Run each number of agents in a fresh process and print a table."""
-    print(f"Machine: {machine()}\n")
+    print(f"Machine: {machine()}; {options.files:,} files\n")
     print("| agents | steps each | seconds | requests a minute | processor ms a step | peak memory, MiB |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, server(options) as url:
-        repository = make_repository(Path(folder))
-        for count in options.agents.split(","):
-            flags = ["--steps", str(options.steps), "--sandbox", options.sandbox, "--be", url, str(repository), count]
-            environment = {"MIYABI_DATA_DIR": f"{folder}/data", "MIYABI_CACHE_DIR": f"{folder}/cache"}
-            output = subprocess.run(
-                [sys.executable, __file__, *flags],
-                check=True,
-                stdout=subprocess.PIPE,
-                env={**os.environ, **environment},
-            )
-            took = json.loads(output.stdout)
-            requests = int(count) * options.steps
+        repository = make_repository(Path(folder), options.files)
+        for count in map(int, options.agents.split(",")):
+            cost = work(url, repository, count, options)
+            requests = count * options.steps
             cells = (
-                count,
+                str(count),
                 str(options.steps),
-                f"{took['seconds']:.1f}",
-                f"{requests / took['seconds'] * 60:,.0f}",
-                f"{took['processor'] / requests * 1000:.1f}",
-                f"{took['memory_mib']:.0f}",
+                f"{cost.seconds:.1f}",
+                f"{requests / cost.seconds * 60:,.0f}",
+                f"{cost.processor / requests * 1000:.1f}",
+                f"{cost.memory_mib:.0f}",
             )
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def make_repository(folder: Path) -> Path:
+def make_repository(folder: Path, files: int) -> Path:
     """Make a repository of some thousand lines."""
     repository = folder / "repository"
     repository.mkdir()
-    for number in range(FILES):
-        lines = "".join(f"def function_{number}_{line}(x): return x + {line}\n" for line in range(LINES))
-        (repository / f"module_{number}.py").write_text(lines)
+    for number in range(files):
+        lines = range(max(4, LINES // files))
+        text = "".join(f"def function_{number}_{line}(x): return x + {line}\n" for line in lines)
+        module = repository / (f"module_{number}.py" if number < 200 else f"package_{number % 100}/module_{number}.py")
+        module.parent.mkdir(exist_ok=True)
+        module.write_text(text)
     identity = ["-c", "user.name=n", "-c", "user.email=e@x"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "all"]):
         subprocess.run(["git", "-C", repository, *command], check=True)
     return repository
 
 
-async def work(url: str, repository: Path, count: int, steps: int, sandbox: str) -> dict[str, float]:
-    """Run the agents at once; return seconds, processor seconds and the peak memory of this process."""
-    from miyabi_cli.codegen.request import CodegenRequest, Delivery
-    from miyabi_cli.codegen.run import run_codegen
-    from miyabi_cli.commands import flags
-    from miyabi_cli.commands.begun import Begun
-    from miyabi_cli.commands.means import open_means
-    from miyabi_cli.events import Event
-    from miyabi_cli.report.progress import Progress
-    from miyabi_cli.report.streams import open_streams
-    from miyabi_cli.runs import new_run_id, open_log
-
-    request = CodegenRequest("Change it.", checks_wanted=False, folder=repository, delivery=Delivery("patch"))
-    chosen = flags.nested({**flags.provider_flags("openai", "gpt-oss-20b", url), "sandbox.mode": sandbox})
-    streams = open_streams(None, color="never", quiet=True, verbose=False)
-    async with open_means(request, chosen, None, Progress(streams), Begun()) as means:
-
-        async def agent() -> int:
-            run_id = new_run_id()
-            with open_log(run_id) as log:
-
-                def emit(event: Event) -> None:
-                    log.write(event)
-
-                result = await run_codegen(
-                    replace(request), means, run_id=run_id, emit=emit, keep=lambda patch: log.keep("patch", patch)
-                )
-            assert result.files_created == ("note.txt",), result
-            return result.usage.requests
-
-        started, used = time.perf_counter(), time.process_time()
-        requests = await asyncio.gather(*(agent() for _ in range(count)))
-        seconds, used = time.perf_counter() - started, time.process_time() - used
-    assert sum(requests) == count * steps, requests
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "processor": used, "memory_mib": memory}
+def work(url: str, repository: Path, count: int, options: argparse.Namespace) -> Cost:
+    """Run the agents at once; return what miyabi's process took."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        tasks, results = home / "tasks.jsonl", home / "results.jsonl"
+        tasks.write_text(
+            "".join(json.dumps({"id": f"{number}", "task": "Change it."}) + "\n" for number in range(count))
+        )
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "miyabi_cli",
+            "codegen",
+            "--tasks",
+            tasks,
+            "--jobs",
+            str(count),
+            "--no-checks",
+        ]
+        command += ["--endpoint", url, "--model", "gpt-oss-20b", "--sandbox", options.sandbox, "--quiet"]
+        command += ["--output", results, "--repo", repository, "--max-steps", str(options.steps + 1)]
+        places = {f"MIYABI_{name}_DIR": str(home / name.lower()) for name in ("DATA", "CACHE", "CONFIG")}
+        environment = {**os.environ, **places, "PYTHONPATH": str(ROOT)}
+        started = time.perf_counter()
+        process = subprocess.Popen(command, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        lines = [json.loads(line) for line in results.read_text().splitlines()]
+        done = [line for line in lines if line.get("commit") and line["usage"]["requests"] == options.steps]
+        assert (process.returncode, len(done)) == (0, count), (process.returncode, lines[:3])
+        assert not list((home / "cache/worktrees").glob("*/*")), "a worktree is left"
+        assert str(home) not in subprocess.run(["ps", "axeww"], capture_output=True, text=True, check=True).stdout
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ disturbs both alike; quote ratios. Nothing leaves this machine: the model is a s
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -189,7 +190,7 @@ def paired(ours: Sequence[str], other: Sequence[str], runs: int) -> tuple[float,
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(runs + 1):
         for command, kept in zip((ours, other), times, strict=True):
-            seconds = timed(lambda command=command: subprocess.run(command, cwd=ROOT, capture_output=True, check=True))
+            seconds = timed(functools.partial(subprocess.run, command, cwd=ROOT, capture_output=True, check=True))
             if number:
                 kept.append(seconds)
     return statistics.median(times[0]), statistics.median(times[1])

@@ -44,6 +44,14 @@ class Template:
     hooks: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What every worktree of one base shows: ignore rules, and a packed-refs file."""
+
+    exclude: bytes
+    refs: bytes
+
+
 def read_template(repository: Repository) -> Template:
     """Return what private git directories take over from the user's: byte settings, ignore rules, attributes."""
     settings = _core_settings(repository)

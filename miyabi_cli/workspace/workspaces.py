@@ -22,7 +22,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +30,7 @@ from typing import Any
 from miyabi_cli.errors import MachineError, RepositoryError
 from miyabi_cli.locks import HeldLock, take_lock
 from miyabi_cli.places import cache_dir
-from miyabi_cli.workspace.private_git import Template, make_git_dir, read_template
+from miyabi_cli.workspace.private_git import Shown, Template, make_git_dir, read_template
 from miyabi_cli.workspace.removal import remove_tree
 from miyabi_cli.workspace.repository import Repository
 
@@ -48,13 +48,17 @@ CLAIM_SECONDS = 2  # longer than a cleaner or a list holds the lock of a run tha
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A run's own folder, held by this process until `close`; made by `open_workspace`."""
+    """A run's own folder, held by this process until `close`; made by `open_workspace`.
+
+    `shown`: what git directories in worktrees of a base have in common, by the base's id; see `worktrees`.
+    """
 
     repository: Repository
     run_id: str
     folder: Path
     template: Template
     lock: HeldLock
+    shown: dict[str, Shown] = field(default_factory=dict)
 
     @property
     def git_dir(self) -> Path:

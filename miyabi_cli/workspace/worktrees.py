@@ -16,13 +16,14 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from miyabi_cli.errors import MachineError, RepositoryError
 from miyabi_cli.workspace.git import Git, copy_index, git_failure, split_paths
 from miyabi_cli.workspace.place import Place
-from miyabi_cli.workspace.private_git import alternates_file, exclude_rules, make_git_dir, packed_refs
+from miyabi_cli.workspace.private_git import Shown, alternates_file, exclude_rules, make_git_dir, packed_refs
 from miyabi_cli.workspace.removal import remove_tree
 from miyabi_cli.workspace.repository import Repository
 from miyabi_cli.workspace.trees import SUBMODULE
@@ -148,16 +149,29 @@ def remove_worktree(worktree: Worktree) -> None:
 
 
 def _fill(worktree: Worktree, include: Sequence[str]) -> Worktree:
-    workspace, repository = worktree.workspace, worktree.workspace.repository
+    repository = worktree.workspace.repository
     worktree.tree.mkdir(mode=0o755)
-    _check_out(worktree, worktree.base)
-    worktree.exclude.write_bytes(exclude_rules(worktree.git, workspace.template))
+    shown = _check_out_and_show(worktree)
+    worktree.exclude.write_bytes(shown.exclude)
     included = _copy_included(repository, worktree.tree, include)
-    _make_private_git_dir(worktree)
+    _make_private_git_dir(worktree, shown.refs)
     _show_index(worktree)
     made = replace(worktree, included=included, submodules=_submodules(worktree))
     _record(made)
     return made
+
+
+def _check_out_and_show(worktree: Worktree) -> Shown:
+    """Check the base out; return what it shows, which is read once a run, and meanwhile as far as that goes."""
+    workspace, base = worktree.workspace, worktree.base
+    if known := workspace.shown.get(base):
+        _check_out(worktree, base)
+        return known
+    with ThreadPoolExecutor(1) as pool:
+        refs = pool.submit(packed_refs, workspace.repository, base, workspace.objects)
+        _check_out(worktree, base)
+        shown = Shown(exclude_rules(worktree.git, workspace.template), refs.result())
+    return workspace.shown.setdefault(base, shown)
 
 
 def _record(worktree: Worktree) -> None:
@@ -199,10 +213,9 @@ def _is_partial(repository: Repository) -> bool:
     return any(any(objects.glob("pack/*.promisor")) for objects in repository.object_directories)
 
 
-def _make_private_git_dir(worktree: Worktree) -> None:
+def _make_private_git_dir(worktree: Worktree, refs: bytes) -> None:
     workspace, repository = worktree.workspace, worktree.workspace.repository
     private = worktree.tree / ".git"
-    refs = packed_refs(repository, worktree.base, workspace.objects)
     alternates = (workspace.objects, *repository.object_directories)
     make_git_dir(private, workspace.template, alternates, worktree.base, refs)
     shutil.copyfile(worktree.exclude, private / "info" / "exclude")

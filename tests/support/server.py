@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support.serving import serving
 
-Handler = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
+Handler = Callable[[BaseHTTPRequestHandler, Any], None]
 Turn = "Handler | dict[str, Any]"
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/chat")  # the last is a gateway's own
 
@@ -26,7 +26,8 @@ class Request:
 
     @property
     def json(self) -> dict[str, Any]:
-        return json.loads(self.body)
+        read: dict[str, Any] = json.loads(self.body)
+        return read
 
 
 @dataclass
