@@ -3,6 +3,7 @@
     MiyabiError
     ├── UsageError               wrong flags or arguments
     │   └── SettingsError        a settings file, a variable or a key is wrong or not trusted
+    │       └── NotLocal         `llm.local_only` forbids a provider whose model runs elsewhere
     ├── ProviderError            the model's server: its usage so far is in `usage`
     │   ├── ProviderUnreachable  no connection, or it broke and stayed broken
     │   ├── ProviderRefused      401, 403, 404: key, model or route
@@ -47,6 +48,10 @@ class SettingsError(UsageError):
     kind = "settings"
 
 
+class NotLocal(SettingsError):
+    kind = "not_local"
+
+
 class ProviderError(MiyabiError):
     kind = "provider"
 
@@ -73,7 +78,10 @@ class ProviderUnreachable(ProviderError):
 
 
 class ProviderRefused(ProviderError):
+    """`needs_key`: the server asks for a key, and none was sent."""
+
     kind = "provider_refused"
+    needs_key = False
 
 
 class ToolsRefused(ProviderRefused):

@@ -37,7 +37,7 @@ def open_client(endpoint: str, *, key: str | None = None, idle: float | None = N
             raise SettingsError("the API key has characters that no key has", hint=hint)
         headers["authorization"] = f"Bearer {key}"
     local = is_loopback(endpoint)
-    verify = _trust() if endpoint.startswith("https:") else False
+    verify = trusted_authorities() if endpoint.startswith("https:") else False
     try:
         return httpx.AsyncClient(
             headers=headers,
@@ -91,7 +91,8 @@ def one_line(text: str) -> str:
     return line if len(line) <= 300 else line[:297] + "..."
 
 
-def _trust() -> ssl.SSLContext:
+def trusted_authorities() -> ssl.SSLContext:
+    """Return a context that trusts this system's authorities, or those of SSL_CERT_FILE. Raises SettingsError."""
     named = os.environ.get("SSL_CERT_FILE") or None
     try:
         context = ssl.create_default_context(cafile=named)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Miyabi, Ran
+from miyabi_cli.ledger.store import FILE, Ledger
+from tests.conftest import PYTHON, ROOT, Miyabi, Ran
 from tests.support.groq import Groq, groq_server
 from tests.support.schemas import validate
 from tests.support.scripts import FIX, closed
-from tests.support.server import ChatServer, call, chat_server, say
+from tests.support.server import ChatServer, call, chat_server, chunk, say, send_event, start_events
 
 Git = Callable[..., str]
 
@@ -121,8 +126,10 @@ def test_at_the_cap_it_goes_on_with_the_local_server(repository: Path, miyabi: M
 def test_on_exceed_stop_asks_nobody_else(repository: Path, miyabi: Miyabi) -> None:
     stop = {"MIYABI_BUDGET__ON_EXCEED": "stop"}
     with groq_server(LOOK) as server, chat_server(DONE) as other:
-        ran = ask(miyabi, repository, server, *CHECK, "--max-cost", "0.04", **falling_back(other), **stop)
-        assert (ran.code, len(server.requests), other.requests) == (5, 2, [])
+        ran = ask(miyabi, repository, server, "--no-checks", "--max-cost", "0.0001", **falling_back(other), **stop)
+        assert (ran.code, server.requests, other.requests) == (5, [], [])
+    hint = "raise --max-cost, or set budget.on_exceed to fallback and name a local provider in llm.fallback"
+    assert hint in ran.stderr
 
 
 def test_a_provider_that_dies_between_two_calls_is_gone_on_from(repository: Path, miyabi: Miyabi, home: Path) -> None:
@@ -139,3 +146,40 @@ def test_a_provider_that_dies_between_two_calls_is_gone_on_from(repository: Path
     assert "+one\n" in result["patch"]
     assert result["patch"].count("+one\n") == 1
     assert [event["failed"] for event in events(home, "provider_switched")] == ["groq"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "error"), [(signal.SIGINT, 130, "left"), (signal.SIGKILL, -9, "lost")], ids=["INT", "KILL"]
+)
+def test_a_run_that_is_stopped_in_the_middle_of_a_reply_leaves_nothing_reserved(
+    repository: Path, environment: dict[str, str], home: Path, miyabi: Miyabi, number: int, code: int, error: str
+) -> None:
+    """By Ctrl-C it is settled by what came; what a killed one has cost nobody knows: all that it might."""
+    asked, gone = threading.Event(), threading.Event()
+
+    def hang(handler: BaseHTTPRequestHandler, _: Any) -> None:
+        start_events(handler)
+        send_event(handler, chunk({"delta": {"content": "I look"}, "finish_reason": None, "index": 0}))
+        asked.set()
+        gone.wait(60)
+
+    with groq_server(hang) as server:
+        command = [PYTHON, "-m", "miyabi_cli", "codegen", "Fix add", "-p", "groq", "--endpoint", server.url]
+        process = subprocess.Popen(
+            [*command, "--no-checks", "-q"],
+            cwd=repository,
+            env={**environment, **KEY, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert asked.wait(60)
+        process.send_signal(number)
+        assert process.wait(60) == code
+        gone.set()
+    total = json.loads(miyabi("usage", "--format", "json").stdout)["total"]
+    assert (total["requests"], total["failed"], total["open"]) == (1, 1, 0)
+    ledger = Ledger(home / "data" / FILE)
+    (row,) = ledger.rows("SELECT * FROM requests")
+    ledger.close()
+    assert row["error"] == error
+    assert (row["cost_nano"] < row["reserved_nano"]) is (error == "left")

@@ -108,14 +108,24 @@ def zizmor(file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_workflow_has_no_hole_and_one_is_caught(tmp_path: Path) -> None:
-    text = (DEPLOY / "ci/github-actions.yml").read_text()
+@pytest.mark.parametrize(
+    ("file", "quoted"),
+    [
+        (DEPLOY / "ci/github-actions.yml", '"$TASK"'),
+        (ROOT / "miyabi_cli/init/workflow.yml", '"$ISSUE"'),
+        (ROOT / "miyabi_cli/init/review.yml", '"$PULL_REQUEST"'),
+    ],
+    ids=["deploy", "init", "review"],
+)
+def test_a_workflow_has_no_hole_and_one_is_caught(tmp_path: Path, file: Path, quoted: str) -> None:
+    text = file.read_text()
     workflow = tmp_path / "workflow.yml"
     workflow.write_text(text)
     done = zizmor(workflow)
     assert done.returncode == 0, done.stdout
-    assert text.count('"$TASK"') == 1
-    workflow.write_text(text.replace('"$TASK"', "'${{ inputs.task }}'"))
+    assert text.count(quoted) == 1
+    assert "persist-credentials: false" in text
+    workflow.write_text(text.replace(quoted, "'${{ inputs.task }}'"))
     assert "template-injection" in zizmor(workflow).stdout
 
 

@@ -13,20 +13,20 @@ from typing import Any, get_args
 import pytest
 
 from miyabi_cli.doctor.machine import disk_finding, examine_machine, version_of
-from miyabi_cli.doctor.probing import Probed
-from miyabi_cli.doctor.remembering import Remembered, recall, remember
-from miyabi_cli.doctor.report import Abilities, Choice, Diagnosis, ProviderReport, State
+from miyabi_cli.doctor.report import Choice, Diagnosis, ProviderReport, State
 from miyabi_cli.errors import MachineError
-from miyabi_cli.findings import Finding, Level
 from miyabi_cli.ledger.store import FILE, Ledger
 from miyabi_cli.llm.inspecting.embedded import inspect_embedded
+from miyabi_cli.llm.inspecting.remembering import Abilities, Remembered, forget, recall, remember
 from miyabi_cli.llm.inspecting.table import SERVERS, WITHOUT_SERVER, advice_on
+from miyabi_cli.observations import Level, Observation
 from miyabi_cli.settings.schema import Server, Settings
 from miyabi_cli.workspace.toolchains import TOOLCHAINS
 from tests.conftest import Miyabi, Ran
 from tests.support import groq, server, vllm
 from tests.support.sandboxes import skip_without_landlock
 from tests.support.schemas import validate
+from tests.support.scripts import FIX
 from tests.test_doctor_snapshots import OBJECT, THOUGHT, WISH, any_chat, desk, gpu, hang
 
 NOWHERE = {"VLLM_ENDPOINT": "http://127.0.0.1:9", "OLLAMA_HOST": "http://127.0.0.1:9"}
@@ -115,10 +115,9 @@ def test_a_memory_that_is_damaged_old_or_of_another_server_is_none(
 ) -> None:
     monkeypatch.setenv("MIYABI_CACHE_DIR", str(tmp_path))
     settings = Settings()
-    well = Probed(Abilities(tools=True, window=4096), (Finding("tools", "ok", "called"),), is_usable=True)
-    remember(settings, "vllm", "0.32.0", well, 1000.0)
-    assert recall(settings, "vllm", 1000.0, "0.32.0") == Remembered(well, 1000.0)
-    assert recall(settings, "vllm", 1000.0 + 3600) == Remembered(well, 1000.0)
+    well = Remembered(Abilities(tools=True, window=4096), (Observation("tools", "ok", "called"),), 1000.0)
+    remember(settings, "vllm", "0.32.0", well)
+    assert recall(settings, "vllm", 1000.0, "0.32.0") == recall(settings, "vllm", 1000.0 + 3600) == well
     assert recall(settings, "vllm", 1000.0, "0.33.0") is None
     assert recall(settings, "vllm", 1000.0 + 86_400) is None
     assert recall(settings, "vllm", 999.0) is None
@@ -131,9 +130,30 @@ def test_a_memory_that_is_damaged_old_or_of_another_server_is_none(
     for damage in (b"", b"{", b"\xff", b"[" * 100_000, *(json.dumps(one).encode() for one in wrong)):
         file.write_bytes(damage)
         assert recall(settings, "vllm", 1000.0) is None, damage[:80]
-    broken = Probed(Abilities(), (Finding("tools", "fail", "lost", "mend it"),), is_usable=True)
-    remember(settings, "vllm", "0.32.0", broken, 1000.0)
+    forget(settings, "vllm")
     assert not file.exists()
+
+
+def test_a_run_goes_by_what_doctor_has_found_and_says_so(miyabi: Miyabi, repository: Path) -> None:
+    """A server that loses calls is asked for JSON at once."""
+    env = {**NOWHERE, "OPENAI_API_KEY": "k"}
+    fixing = json.dumps({"tool": "apply_patch", "arguments": {"patch": FIX}})
+    done = json.dumps({"tool": "finish", "arguments": {"summary": "It adds now."}})
+    lost = server.say('{"sum": 42}')
+    with server.chat_server(lost, SAY, server.say(fixing), server.say(done)) as state:
+        state.models = ["gpt-oss-20b"]
+        chosen = ("-p", "openai", "--endpoint", state.url, "-m", "gpt-oss-20b")
+        looked = read(miyabi("doctor", *chosen, "-f", "json", env=env))
+        assert levels(provider(looked, "openai"))["tools"] == "fail"
+        assert provider(looked, "openai")["abilities"]["tools"] is False
+        asked = ("codegen", "Fix add", "--check", "grep -q 'a + b' calc.py", *chosen, "-f", "json")
+        ran = miyabi(*asked, cwd=repository, env=env)
+        requests = [request.json for request in state.requests[2:]]
+    result = json.loads(ran.stdout)
+    assert (ran.code, result["status"]) == (0, "verified"), ran.stderr
+    assert all("tools" not in request and "response_format" in request for request in requests)
+    assert "warning: doctor has found at " in ran.stderr
+    assert "openai loses tools, so gpt-oss-20b is asked for JSON objects instead of calls" in ran.stderr
 
 
 def test_what_is_broken_is_asked_again_as_soon_as_it_is_mended(miyabi: Miyabi) -> None:
@@ -222,7 +242,7 @@ def test_local_only_asks_nobody_elsewhere(running: vllm.Vllm, miyabi: Miyabi) ->
 
 def test_a_server_that_hangs_ends_in_time(miyabi: Miyabi) -> None:
     with any_chat(hang)() as state:
-        ran = miyabi("doctor", "--endpoint", state.url, "-m", "gpt-oss-20b", "--timeout", "0.5", timeout=60)
+        ran = miyabi("doctor", "--endpoint", state.url, "-m", "gpt-oss-20b", "--timeout", "3", timeout=60)
     assert ran.code == 3
     assert "FAIL  answers" in ran.stdout
     assert "--timeout" in ran.stdout
@@ -297,7 +317,7 @@ def test_a_data_folder_that_can_not_be_made_is_red(running: vllm.Vllm, miyabi: M
 def test_the_exit_code_is_of_the_chosen_provider_and_then_of_the_machine(state: State, level: Level, code: int) -> None:
     other = ProviderReport("groq", "m", "", is_chosen=False, state="broken", findings=())
     chosen = ProviderReport("vllm", "m", "", is_chosen=True, state=state, findings=())
-    machine = (Finding("git", level, "2.32", "get another"),)
+    machine = (Observation("git", level, "2.32", "get another"),)
     assert Diagnosis(Choice("vllm", "it is named"), (other, chosen), machine, None).exit_code == code
     assert Diagnosis(Choice(None, "none"), (other,), machine, None).exit_code == 3
 

@@ -7,6 +7,7 @@ tests/test_doctor_snapshots.py writes them anew, to be read before they are comm
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import itertools
 import os
@@ -22,9 +23,9 @@ import pytest
 from miyabi_cli.doctor.diagnosing import find_choice
 from miyabi_cli.doctor.providers import Means, examine
 from miyabi_cli.doctor.report import Diagnosis
-from miyabi_cli.findings import Finding
 from miyabi_cli.ledger.store import Ledger
 from miyabi_cli.llm.metering import Account
+from miyabi_cli.observations import Observation
 from miyabi_cli.redaction import NO_SECRETS
 from miyabi_cli.report.doctor import write_text
 from miyabi_cli.settings.sources import load_settings
@@ -171,14 +172,14 @@ CASES = {
 def text_of(case: Case, folder: Path) -> str:
     """Return what is told of a provider; each look at the clock finds it a quarter of a second later."""
     ticks = itertools.count()
-    with case.serve() as served:
+    with case.serve() as served, contextlib.closing(Ledger(folder / "ledger")) as ledger:
         own = dict(case.settings) | ({} if case.provider == "embedded" else {"endpoint": served.url})
         flags = {"llm": {"provider": case.provider, case.provider: own, **case.llm}}
         settings = load_settings(flags=flags, environ={}, repository=None)
         means = Means(
             settings,
             tell=lambda _: None,
-            account=lambda tell: Account(Ledger(folder / "ledger"), "doctor", tell=tell),
+            account=lambda tell: Account(ledger, "doctor", tell=tell),
             redactor=NO_SECRETS,
             clock=lambda: next(ticks) / 4,
             now=lambda: 0.0,
@@ -188,7 +189,7 @@ def text_of(case: Case, folder: Path) -> str:
         async def look() -> Diagnosis:
             choice = await find_choice(settings, is_named=True)
             report = await examine(case.provider, means, is_chosen=True)
-            return Diagnosis(choice, (report,), (Finding("git", "ok", "2.39.5"),), None)
+            return Diagnosis(choice, (report,), (Observation("git", "ok", "2.39.5"),), None)
 
         diagnosis = asyncio.run(look())
         assert all(one.hint for one in diagnosis.providers[0].findings if one.level in ("warn", "fail"))

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from miyabi_cli.errors import MachineError
+from miyabi_cli.ledger import database
+from miyabi_cli.ledger.holders import is_held
 from miyabi_cli.ledger.records import NANO, Amount, Caps, Origin, Refusal, Reservation
-from miyabi_cli.ledger.store import Ledger
+from miyabi_cli.ledger.store import HOLDERS, Ledger
 from miyabi_cli.messages import Timing, Usage
+from tests.support.disks import largest_file
 
 ORIGIN = Origin("groq", "openai/gpt-oss-20b", "codegen", "/repo", "r1")
 
@@ -166,7 +169,71 @@ os._exit(9)
     reserved(ledger, Amount(300), caps)
     assert ledger.spent(run_id="dead") == Amount(700)
     assert ledger.rows("SELECT error FROM requests WHERE run_id = 'dead'")[0][0] == "lost"
+    (own,) = (ledger.path.parent / HOLDERS).iterdir()
+    assert is_held(own.parent, own.name), "what the dead one has left is swept away"
     ledger.close()
+    assert not own.exists()
+
+
+def test_what_is_open_is_held_by_a_lock_whatever_the_clock_and_the_numbers_of_processes_say(tmp_path: Path) -> None:
+    now = [1_764_547_199.0]
+    path = tmp_path / "ledger.sqlite3"
+    ledger, other = (Ledger(path, clock=lambda: now[0]) for _ in range(2))
+    reserved(ledger, Amount(700))
+    now[0] += 86_400.0
+    other.settle_dead()
+    assert [row["settled"] for row in other.rows("SELECT settled FROM requests")] == [0]
+    ledger.close()  # this process goes on, and its number with it
+    other.settle_dead()
+    (row,) = other.rows("SELECT * FROM requests")
+    assert (row["settled"], row["error"], row["cost_nano"], row["process"]) == (1, "lost", 700, os.getpid())
+    other.close()
+
+
+def test_a_ledger_of_version_1_is_brought_up_with_all_its_rows(tmp_path: Path) -> None:
+    """The table as version 1 made it: an open row of a live process is held, that of a dead one is lost."""
+    path = tmp_path / "ledger.sqlite3"
+    old = sqlite3.connect(path)
+    for statement in database.STEPS[0].split(";"):
+        old.execute(statement)
+    old.execute("PRAGMA user_version = 1")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    row = "INSERT INTO requests VALUES (NULL, 1.0, '2025-11-30', '2025-11', 'groq', 'm', '', '', 'r', ?, ?, 0, ?"
+    row += ", '', 0, 0, 0, 0, ?, NULL, NULL)"
+    for process, reserve, settled, cost in ((1, 0, 1, 9), (os.getpid(), 70, 0, None), (gone.pid, 80, 0, None)):
+        old.execute(row, (process, reserve, settled, cost))
+    old.execute("INSERT INTO totals VALUES ('month 2025-11', 9, 150, 0, 0), ('run r', 9, 150, 0, 0)")
+    old.commit()
+    old.close()
+    ledger = Ledger(path)
+    assert ledger.spent(run_id="r") == Amount(9)
+    ledger.settle_dead()
+    rows = ledger.rows("SELECT * FROM requests ORDER BY id")
+    assert [(row["settled"], row["cost_nano"], row["error"]) for row in rows] == [
+        (1, 9, ""),
+        (0, None, ""),
+        (1, 80, "lost"),
+    ]
+    assert ledger.spent(run_id="r") == Amount(89)
+    reserved(ledger, Amount(1))
+    assert ledger.rows("PRAGMA user_version")[0][0] == database.VERSION
+    ledger.close()
+
+
+def test_readers_wait_for_no_writer_and_make_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "ledger.sqlite3"
+    reader = Ledger(path)
+    assert (reader.spent(), reader.rows("SELECT * FROM requests"), path.parent.exists()) == (Amount(), [], False)
+    writer = Ledger(path)
+    reserved(writer, Amount(5))
+    busy = sqlite3.connect(path, isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
+    reader.settle_dead()
+    assert len(reader.rows("SELECT * FROM requests")) == 1
+    busy.execute("ROLLBACK")
+    for one in (busy, reader, writer):
+        one.close()
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but a text" * 100, None])
@@ -192,7 +259,37 @@ def test_a_ledger_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(MachineError):
-        Ledger(tmp_path / "ledger.sqlite3").spent()
+def test_a_folder_that_is_read_only_is_read(ledger: Ledger) -> None:
+    one = reserved(ledger, Amount(5))
+    ledger.settle(one, Usage(1, cost_usd=4 / NANO), Amount(4))
+    reserved(ledger, Amount(7))
+    ledger.close()
+    ledger.path.chmod(0o400)
+    ledger.path.parent.chmod(0o500)
+    try:
+        ledger.settle_dead()
+        assert ledger.spent() == Amount(4)
+        with pytest.raises(MachineError, match="readonly") as caught:
+            ledger.reserve(ORIGIN, Amount(1))
+        assert "can be written" in (caught.value.hint or "")
+    finally:
+        ledger.path.parent.chmod(0o700)
+
+
+def test_a_disk_that_is_full_is_an_error_and_keeps_what_is_there(ledger: Ledger) -> None:
+    reserved(ledger, Amount(5))
+    ledger.close()
+
+    def fill() -> None:
+        for _ in range(3000):
+            reserved(ledger, Amount(1))
+
+    with largest_file(200_000), pytest.raises(MachineError, match="can't be used") as caught:
+        fill()
+    assert caught.value.hint
+    ledger.close()
+    count = len(ledger.rows("SELECT * FROM requests"))
+    assert count > 1
+    reserved(ledger, Amount(1))
+    assert len(ledger.rows("SELECT * FROM requests")) == count + 1
+    ledger.close()

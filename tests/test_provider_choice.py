@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Miyabi
 from tests.support.ollama import Model, call, ollama_server, say
+from tests.support.schemas import validate
 from tests.support.server import chat_server, send_error
 from tests.test_codegen import FIX, FIXING, TASK, model, result_of
 
@@ -78,6 +79,7 @@ def test_auto_passes_over_an_ollama_model_that_would_leave_the_machine(repositor
         ran = miyabi("codegen", TASK, cwd=repository, env={**env, "MIYABI_LLM__LOCAL_ONLY": "true"})
     assert ran.code == 3
     assert "no model's server was found" in ran.stderr
+    assert "hint: start vLLM or Ollama on this machine, or get a small model" in ran.stderr
     assert server.asked == []
 
 
@@ -128,12 +130,71 @@ def test_local_only_refuses_what_is_elsewhere(repository: Path, miyabi: Miyabi) 
     ],
 )
 def test_a_provider_that_can_not_be_opened_says_why(
-    repository: Path, miyabi: Miyabi, arguments: list[str], code: int, words: str
+    repository: Path, miyabi: Miyabi, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    ran = miyabi("codegen", TASK, *arguments, cwd=repository)
+    """The file that was to take the result says so too: empty, it would look like one."""
+    file = tmp_path / "result"
+    ran = miyabi("codegen", TASK, *arguments, "-f", "json", "-o", str(file), cwd=repository)
     assert ran.code == code, ran.stderr
     assert words in ran.stderr
     assert "hint: " in ran.stderr or "can't read" in words
+    assert words in json.loads(ran.stdout)["error"]["message"]
+    assert not file.exists() or file.read_text() == ran.stdout
+    assert file.exists() or "--model needs" in words
+
+
+def test_a_file_for_the_result_as_text_gets_the_error_as_text(repository: Path, miyabi: Miyabi, tmp_path: Path) -> None:
+    file = tmp_path / "result"
+    ran = miyabi("codegen", TASK, "-p", "embedded", "-o", str(file), cwd=repository)
+    assert (ran.code, ran.stdout) == (4, "")
+    assert file.read_text().startswith(
+        "error: the model qwen2.5-coder-1.5b is not on this machine\nhint: miyabi model "
+    )
+    assert file.read_text() in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("first", "reason", "more"),
+    [
+        ("embedded", "the model qwen2.5-coder-1.5b is not on this machine", {}),
+        ("groq", "groq answered 401: Invalid API Key", {}),
+        ("groq", "llm.local_only is set", {"MIYABI_LLM__LOCAL_ONLY": "true", "GROQ_API_KEY": "x"}),
+        ("auto", "no model's server was found", {"VLLM_ENDPOINT": "http://127.0.0.1:9"}),
+    ],
+    ids=["not pulled", "no key", "local only", "none found"],
+)
+def test_a_provider_that_can_not_be_had_gives_way_to_the_fallback(
+    repository: Path, miyabi: Miyabi, first: str, reason: str, more: dict[str, str]
+) -> None:
+    with (
+        chat_server(*FIXING) as server,
+        chat_server(send_error(401, {"error": {"message": "Invalid API Key"}})) as paid,
+    ):
+        env = {"OPENAI_BASE_URL": server.url, "MIYABI_LLM__OPENAI__MODEL": "gpt-oss-20b", **more}
+        env |= {"MIYABI_LLM__FALLBACK": '["embedded", "openai"]', "OLLAMA_HOST": "http://127.0.0.1:9"}
+        if "GROQ_API_KEY" not in env:
+            env["MIYABI_LLM__GROQ__ENDPOINT"] = paid.url
+        ran = miyabi("codegen", TASK, "-p", first, "-f", "jsonl", cwd=repository, env=env)
+    events = [json.loads(line) for line in ran.stdout.splitlines()]
+    result = events[-1]["result"]
+    assert (ran.code, result["status"], result["provider"]) == (0, "verified", "openai"), ran.stderr
+    (switched,) = [event for event in events if event["type"] == "provider_switched"]
+    validate(switched, "event")
+    assert (switched["failed"], switched["provider"]) == (first, "openai")
+    assert reason in switched["reason"]
+    (told,) = [one["message"] for one in result["warnings"] if "is given up" in one["message"]]
+    assert told.startswith(f"{first} is given up (")
+    assert ran.stderr.count("is given up") == 1
+
+
+def test_settings_that_are_wrong_are_no_reason_for_a_fallback(repository: Path, miyabi: Miyabi) -> None:
+    with chat_server(*FIXING) as server:
+        env = {"OPENAI_BASE_URL": server.url, "MIYABI_LLM__OPENAI__MODEL": "m", "MIYABI_LLM__FALLBACK": '["openai"]'}
+        ran = miyabi("codegen", TASK, "-p", "embedded", "-m", "nonsense", cwd=repository, env=env)
+        assert (ran.code, server.requests) == (2, [])
+        seen = miyabi("codegen", TASK, "-p", "embedded", "--dry-run", cwd=repository, env=env)
+    assert seen.code == 0, seen.stderr
+    assert "embedded is given up (the model qwen2.5-coder-1.5b is not on this machine)" in seen.stderr
 
 
 def test_a_model_goes_to_the_provider_of_the_settings(repository: Path, miyabi: Miyabi) -> None:

@@ -11,16 +11,18 @@ from miyabi_cli.errors import (
     BudgetReached,
     MachineError,
     MiyabiError,
+    NotLocal,
     ProviderError,
     ProviderOverloaded,
     ProviderRefused,
     ProviderUnreachable,
+    SettingsError,
     ToolsRefused,
 )
 from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import Retries
-from miyabi_cli.llm.routing import Open, Routed
+from miyabi_cli.llm.routing import Choice, Routed, open_first
 from miyabi_cli.messages import ChatRequest, Delta, Function, Message, Piece, Reply, Switched, Usage
 
 ONCE = Retries(attempts=2, first_wait=0.0)
@@ -61,18 +63,22 @@ class Script:
         self.closed += 1
 
 
-def opener(wire: Script | MiyabiError) -> Open:
+def choice(name: str, wire: Script | MiyabiError) -> Choice:
     async def open_it() -> Provider:
         if isinstance(wire, MiyabiError):
             raise wire
         return Provider(wire, retries=ONCE)
 
-    return open_it
+    return Choice(name, open_it)
+
+
+def choices(*wires: Script | MiyabiError) -> list[Choice]:
+    return [choice(getattr(wire, "name", f"{number}"), wire) for number, wire in enumerate(wires, start=1)]
 
 
 def routed(first: Script, *others: Script | MiyabiError, told: list[str] | None = None, stop: bool = False) -> Routed:
     tell = (told if told is not None else []).append
-    return Routed(Provider(first, retries=ONCE), [opener(one) for one in others], tell, stop_at_budget=stop)
+    return asyncio.run(open_first(choices(first, *others), tell, stop_at_budget=stop))
 
 
 def pieces_of(provider: Provider, request: ChatRequest = QUESTION) -> list[Piece]:
@@ -86,8 +92,20 @@ def down() -> ProviderUnreachable:
     return ProviderUnreachable("no answer", usage=Usage(1, 10))
 
 
+def keyless() -> ProviderRefused:
+    error = ProviderRefused("no key", usage=Usage(1, 10))
+    error.needs_key = True
+    return error
+
+
 @pytest.mark.parametrize(
-    "failure", [down(), ProviderOverloaded("busy", usage=Usage(1, 10)), BudgetReached("spent", usage=Usage(1, 10))]
+    "failure",
+    [
+        down(),
+        ProviderOverloaded("busy", usage=Usage(1, 10)),
+        BudgetReached("spent", usage=Usage(1, 10)),
+        keyless(),
+    ],
 )
 def test_the_next_is_asked_the_same(failure: ProviderError) -> None:
     first, second = Script("one", failure), Script("two", Reply("hello", usage=Usage(1, 5)))
@@ -126,7 +144,10 @@ def test_one_after_the_other_until_none_is_left() -> None:
     with pytest.raises(ProviderUnreachable) as caught:
         pieces_of(provider)
     assert caught.value.usage.requests == 4
-    assert told == ["a fallback can't be used: no such model"]
+    assert told == [
+        "the fallback 2 can't be used: no such model",
+        "one is given up (no answer): the run goes on with three's model by three",
+    ]
     assert provider.name == "three"
 
 
@@ -155,3 +176,26 @@ def test_many_conversations_switch_once() -> None:
         assert Switched("one", "two", "two's model", "no answer") in pieces
         assert isinstance(pieces[-1], Reply)
     assert provider.name == "two"
+
+
+@pytest.mark.parametrize("fault", [MachineError("not pulled"), down(), NotLocal("elsewhere")])
+def test_what_can_not_be_opened_gives_way_to_the_next(fault: MiyabiError) -> None:
+    told: list[str] = []
+    another = MachineError("no engine")
+    provider = asyncio.run(open_first(choices(fault, another, Script("three", Reply("hello"))), told.append))
+    assert provider.name == "three"
+    switched, *_, reply = pieces_of(provider)
+    assert switched == Switched("1", "three", "three's model", fault.message)
+    assert isinstance(reply, Reply)
+    assert told == [
+        "the fallback 2 can't be used: no engine",
+        f"1 is given up ({fault.message}): the run goes on with three's model by three",
+    ]
+    assert not any(isinstance(piece, Switched) for piece in pieces_of(provider)), "it is told once"
+
+
+def test_the_first_one_s_fault_is_raised_where_no_other_can_be_had_or_the_user_must_mend_it() -> None:
+    for wires in ([down(), MachineError("no engine")], [SettingsError("no model"), Script("two", Reply("hello"))]):
+        with pytest.raises(MiyabiError) as caught:
+            asyncio.run(open_first(choices(*wires), print))
+        assert caught.value is wires[0]

@@ -59,7 +59,7 @@ def test_groups_and_their_sums(data: Path) -> None:
     assert [(row.key, row.requests, row.cost_usd, row.unpriced, row.failed) for row in rows] == [
         ("groq", 12, 6.0, 0, 0),
         ("vllm", 12, 0.0, 0, 0),
-        ("openai", 1, 0.0, 1, 1),
+        ("openai", 1, None, 1, 1),
     ]
     days = spending(ledger, "day", since=date(2026, 3, 8), until=date(2026, 3, 9))
     assert [(row.key, row.requests, row.input_tokens, row.seconds) for row in days] == [
@@ -87,7 +87,8 @@ def test_json_is_as_its_schema_says(data: Path, usage: Usages) -> None:
     found: dict[str, Any] = json.loads(done.stdout)
     validate(found, "usage")
     assert found["total"]["requests"] == 25
-    assert found["total"]["cost_usd"] == 6.0
+    assert (found["total"]["cost_usd"], found["total"]["unpriced"]) == (6.0, 1)
+    assert [row["cost_usd"] for row in found["rows"]] == [6.0, None], "what nobody knows is not 0"
     assert found["month"]["budget_usd"] == 50
 
 
@@ -98,6 +99,7 @@ def test_csv_is_read_back_and_holds_no_formula(data: Path, tmp_path: Path, usage
     with file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert (rows[0]["provider"], rows[0]["requests"], rows[0]["cost_usd"]) == ("groq", "12", "6.0")
+    assert {row["provider"]: row["cost_usd"] for row in rows} == {"groq": "6.0", "vllm": "0.0", "openai": ""}
     formula = Spending("=HYPERLINK(1)", 1, 0, 0, 0, 0, 0, 0, 0.0, 0, 0.0)
     text = io.StringIO()
     write_csv("model", [formula], text)
@@ -110,9 +112,20 @@ def test_the_table_is_plain(data: Path, usage: Usages) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["model", "requests", "failed", "input", "cached", "output", "cost", "USD"]
     assert lines[2].split() == ["gpt-oss-20b", "24", "0", "36,000", "0", "240", "6.0000"]
+    assert (lines[3].split()[-1], lines[5].split()[-1]) == ("unknown", "6.0000+")
     assert "\x1b" not in done.stdout
-    assert "1 requests have no known price and" in done.stdout
+    assert "1 request had no known price" in done.stdout
     assert "of 50 USD" in lines[-1]
+
+
+def test_where_no_price_is_known_the_month_s_cost_is_not_known_either(tmp_path: Path, usage: Usages) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    put(ledger, Origin("openai", "m", run_id="r"), 50, None)
+    ledger.close()
+    found = json.loads(usage(tmp_path, "--format", "json").stdout)
+    validate(found, "usage")
+    assert (found["month"]["spent_usd"], found["month"]["projected_usd"], found["total"]["cost_usd"]) == (None,) * 3
+    assert usage(tmp_path).stdout.endswith(": no price is known of what was asked\n")
 
 
 def test_nothing_was_asked_yet(tmp_path: Path, usage: Usages) -> None:

@@ -49,12 +49,13 @@ class Access:
         """
         from miyabi_cli.llm.metering import Account
 
-        account = None
+        account, warn = None, warn or self.warn
         if run_id is not None:
-            budget, tell = self.settings.budget, functools.partial(warn or self.warn, "cost")
+            budget, tell = self.settings.budget, functools.partial(warn, "cost")
             caps = (budget.monthly_usd, budget.per_run_usd)
-            account = Account(self.ledger, command, repository, run_id, *caps, named=cost_capped, tell=tell)
-        provider = await self.servers.provider(account)
+            stops = budget.on_exceed == "stop"
+            account = Account(self.ledger, command, repository, run_id, *caps, cost_capped, stops, tell)
+        provider = await self.servers.provider(account, functools.partial(warn, "provider"))
         provider.redactor = self.redactor
         return provider
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -54,24 +56,21 @@ def doctor(
     Each model that can be had is asked for two short replies; on a paid server they cost a fraction of a cent, which is
     told before. The exit code is 0 if the provider that a run would take works, 3 if not, 4 if the machine is at fault.
     """
-    import contextlib
-
     from miyabi_cli.commands.asynchronous import run_async
     from miyabi_cli.doctor.diagnosing import diagnose
     from miyabi_cli.report.doctor import write_json, write_text
-    from miyabi_cli.report.streams import open_streams
     from miyabi_cli.settings.trust import repository_root
 
     root = repository_root(_folder(repo))
     chosen = flags.nested({**flags.provider_flags(provider, model, endpoint), "llm.timeout": timeout})
     settings = flags.resolve_settings(chosen, config, root)
-    streams = open_streams(output, color=color, quiet=quiet, verbose=False)
-    means = _means(settings, context, root, asks=probe, is_fresh=refresh, quiet=quiet)
     folder = root or _folder(repo)
     is_named = (provider or "auto") != "auto" or endpoint is not None
-    found: Diagnosis = run_async(diagnose(means, folder, os.environ, is_repository=root is not None, is_named=is_named))
-    found = context.obj.redactor.redact_data(found)
-    with contextlib.closing(streams.output) if output else contextlib.nullcontext():
+    with contextlib.ExitStack() as opened:
+        streams = opened.enter_context(context.obj.streams(output, color=color, quiet=quiet))
+        means = _means(settings, opened, context, root, asks=probe, is_fresh=refresh, quiet=quiet)
+        diagnosing = diagnose(means, folder, os.environ, is_repository=root is not None, is_named=is_named)
+        found: Diagnosis = context.obj.redactor.redact_data(run_async(diagnosing))
         if format == "json":
             write_json(found, streams.output)
         else:
@@ -89,9 +88,16 @@ def _folder(repo: Path | None) -> Path:
 
 
 def _means(
-    settings: Settings, context: typer.Context, root: Path | None, *, asks: bool, is_fresh: bool, quiet: bool
+    settings: Settings,
+    opened: contextlib.ExitStack,
+    context: typer.Context,
+    root: Path | None,
+    *,
+    asks: bool,
+    is_fresh: bool,
+    quiet: bool,
 ) -> Means:
-    """Return what looking needs; requests are put to an account of this look."""
+    """Return what looking needs; requests are put to an account of this look, in a ledger that `opened` closes."""
     from miyabi_cli.doctor.providers import Means
     from miyabi_cli.ledger.store import FILE, Ledger
     from miyabi_cli.llm.metering import Account
@@ -108,8 +114,12 @@ def _means(
         if not quiet:
             typer.echo(plain_text(redactor.redact(what)), err=True)
 
+    @functools.cache
+    def ledger() -> Ledger:
+        return opened.enter_context(contextlib.closing(Ledger(data_dir() / FILE)))
+
     def account(hear: Callable[[str], None]) -> Account:
-        origin = (Ledger(data_dir() / FILE), "doctor", str(root or ""), run_id)
+        origin = (ledger(), "doctor", str(root or ""), run_id)
         return Account(*origin, budget.monthly_usd, budget.per_run_usd, tell=hear)
 
     seconds = settings.llm.timeout or SECONDS

@@ -23,6 +23,7 @@ Day = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="The first d
 
 
 def usage(
+    context: typer.Context,
     by: Annotated[
         Literal["day", "month", "provider", "model", "command", "repository", "run"], typer.Option(help="The rows.")
     ] = "day",
@@ -43,7 +44,6 @@ def usage(
     from miyabi_cli.ledger.store import FILE, Ledger
     from miyabi_cli.ledger.summary import projection, spending, total
     from miyabi_cli.places import data_dir
-    from miyabi_cli.report.streams import open_streams
     from miyabi_cli.report.usage import write_csv, write_json, write_table
     from miyabi_cli.settings.sources import load_settings
 
@@ -57,15 +57,15 @@ def usage(
     # a cap may be a repository's own, but the month is all repositories' together
     budget = load_settings(flags={}, environ=os.environ, repository=None, config=config).budget.monthly_usd
     with contextlib.closing(Ledger(data_dir() / FILE)) as ledger:
+        ledger.settle_dead()
         rows = spending(ledger, by, since=first, until=last)
         whole, month = total(ledger, since=first, until=last), projection(ledger, now)
-    stream = open_streams(output, color="never", quiet=True, verbose=False).output
-    with contextlib.closing(stream) if output else contextlib.nullcontext():
+    with context.obj.streams(output) as streams:
         if format == "csv":
-            write_csv(by, rows, stream)
+            write_csv(by, rows, streams.output)
         else:
             write = write_json if format == "json" else write_table
-            write(by, rows, whole, month, budget, stream)
+            write(by, rows, whole, month, budget, streams.output)
 
 
 def _day(flag: str, text: str | None) -> date | None:

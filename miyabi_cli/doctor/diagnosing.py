@@ -11,8 +11,8 @@ from miyabi_cli.doctor.machine import examine_machine
 from miyabi_cli.doctor.providers import Means, examine
 from miyabi_cli.doctor.report import Choice, Diagnosis
 from miyabi_cli.doctor.repository import examine_repository
-from miyabi_cli.findings import Finding
-from miyabi_cli.llm.choosing import LOOKS, NONE_FOUND, NONE_HINT
+from miyabi_cli.llm.choosing import LOOKS, NONE_FOUND, hint_for_none
+from miyabi_cli.observations import Observation
 from miyabi_cli.settings.schema import Server, Settings
 
 # A recording is looked at only where it is chosen.
@@ -45,12 +45,12 @@ async def find_choice(settings: Settings, *, is_named: bool) -> Choice:
         return Choice(provider, "it is named")
     candidates = await asyncio.gather(*(look(settings) for look in LOOKS.values()))
     taken = next((one for one in candidates if one.is_there), None)
-    findings = [Finding(one.provider, "ok" if one.is_there else "skip", one.reason) for one in candidates]
+    findings = [Observation(one.provider, "ok" if one.is_there else "skip", one.reason) for one in candidates]
     if provider != "auto":
         would = f"it would take {taken.provider}" if taken else "it would find nothing"
-        return Choice(provider, "the settings name it", (*findings, Finding("auto", "skip", would)))
+        return Choice(provider, "the settings name it", (*findings, Observation("auto", "skip", would)))
     if taken is None:
-        return Choice(None, NONE_FOUND, (*findings, Finding("auto", "fail", NONE_FOUND, NONE_HINT)))
+        return Choice(None, NONE_FOUND, (*findings, Observation("auto", "fail", NONE_FOUND, hint_for_none(settings))))
     return Choice(
-        taken.provider, f"auto: {taken.reason}", (*findings, Finding("auto", "ok", f"it takes {taken.provider}"))
+        taken.provider, f"auto: {taken.reason}", (*findings, Observation("auto", "ok", f"it takes {taken.provider}"))
     )

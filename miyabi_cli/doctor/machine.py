@@ -12,10 +12,10 @@ from pathlib import Path
 
 from miyabi_cli import __version__
 from miyabi_cli.errors import MiyabiError
-from miyabi_cli.findings import Finding, failure
 from miyabi_cli.http import one_line
 from miyabi_cli.ledger.records import NANO
 from miyabi_cli.ledger.store import FILE, Ledger
+from miyabi_cli.observations import Observation, failure
 from miyabi_cli.places import cache_dir, data_dir
 from miyabi_cli.settings.schema import Settings
 from miyabi_cli.workspace.git import INSTALL_HINT, git_version
@@ -29,7 +29,7 @@ VERSION_SECONDS = 5.0
 OFF_HINT = "take `sandbox.mode: off` out of the settings: commands of a model run with all that you may do"
 
 
-async def examine_machine(settings: Settings, folder: Path, environ: Mapping[str, str]) -> tuple[Finding, ...]:
+async def examine_machine(settings: Settings, folder: Path, environ: Mapping[str, str]) -> tuple[Observation, ...]:
     """Return what this machine has, and lacks, for work in a folder."""
     looks = (
         asyncio.to_thread(_git),
@@ -40,41 +40,41 @@ async def examine_machine(settings: Settings, folder: Path, environ: Mapping[str
     )
     found = await asyncio.gather(*looks)
     return (
-        Finding("miyabi", "ok", f"{__version__}, Python {platform.python_version()}"),
+        Observation("miyabi", "ok", f"{__version__}, Python {platform.python_version()}"),
         *(finding for part in found for finding in part),
     )
 
 
-def _git() -> list[Finding]:
+def _git() -> list[Observation]:
     try:
-        return [Finding("git", "ok", git_version())]
+        return [Observation("git", "ok", git_version())]
     except MiyabiError as error:
         return [failure("git", error, INSTALL_HINT)]
 
 
-def _sandbox(settings: Settings, folder: Path, environ: Mapping[str, str]) -> list[Finding]:
+def _sandbox(settings: Settings, folder: Path, environ: Mapping[str, str]) -> list[Observation]:
     if settings.sandbox.mode == "off":
-        return [Finding("sandbox", "warn", "it is switched off by the settings", OFF_HINT)]
+        return [Observation("sandbox", "warn", "it is switched off by the settings", OFF_HINT)]
     report = describe_sandbox(repository=folder, environ=environ, policy=policy_of(settings.sandbox, settings.limits))
     if report.kind == "none":
         why = "; ".join(report.weaknesses) or "no sandbox works here"
-        return [Finding("sandbox", "fail", why, report.hint or "run commands without one by --sandbox off")]
+        return [Observation("sandbox", "fail", why, report.hint or "run commands without one by --sandbox off")]
     named = f"{report.kind} {report.version}".strip()
     if not report.weaknesses:
-        return [Finding("sandbox", "ok", named)]
+        return [Observation("sandbox", "ok", named)]
     hint = report.hint or "what it can't keep out is in docs/safety.md"
-    return [Finding("sandbox", "warn", f"{named}, weaker: {'; '.join(report.weaknesses)}", hint)]
+    return [Observation("sandbox", "warn", f"{named}, weaker: {'; '.join(report.weaknesses)}", hint)]
 
 
-def _toolchain(chain: Toolchain, environ: Mapping[str, str]) -> list[Finding]:
+def _toolchain(chain: Toolchain, environ: Mapping[str, str]) -> list[Observation]:
     """Tell which programs of a language there are; that one is missing matters to a repository, not to the machine."""
     versions = {command[0]: version_of(command, environ) for command in chain.programs}
     there = [version or name for name, version in versions.items() if version is not None]
     missing = [name for name, version in versions.items() if version is None]
     if not there:
-        return [Finding(chain.name, "skip", f"no {', no '.join(missing)} on PATH")]
+        return [Observation(chain.name, "skip", f"no {', no '.join(missing)} on PATH")]
     lacking = f"; no {', no '.join(missing)}" if missing else ""
-    return [Finding(chain.name, "ok", ", ".join(there) + lacking)]
+    return [Observation(chain.name, "ok", ", ".join(there) + lacking)]
 
 
 def version_of(command: Sequence[str], environ: Mapping[str, str]) -> str | None:
@@ -105,7 +105,7 @@ def version_of(command: Sequence[str], environ: Mapping[str, str]) -> str | None
     return text if command[0] in text.lower() else f"{command[0]} {text}"
 
 
-def _disk() -> list[Finding]:
+def _disk() -> list[Observation]:
     findings = []
     for name, variable, place in (("data", "MIYABI_DATA_DIR", data_dir), ("cache", "MIYABI_CACHE_DIR", cache_dir)):
         hint = f"free some space there, or set {variable} to another folder"
@@ -116,30 +116,31 @@ def _disk() -> list[Finding]:
             findings.append(failure(name, error, hint))
             continue
         except OSError as error:
-            findings.append(Finding(name, "fail", f"can't look at {path}: {error.strerror}", hint))
+            findings.append(Observation(name, "fail", f"can't look at {path}: {error.strerror}", hint))
             continue
         findings.append(disk_finding(name, path, free, hint))
     return findings
 
 
-def disk_finding(name: str, path: Path, free: int, hint: str) -> Finding:
+def disk_finding(name: str, path: Path, free: int, hint: str) -> Observation:
     """Judge the free bytes where miyabi keeps its files."""
     said = f"{free / 1e9:.1f} GB free in {path}"
     if free < SCARCE_BYTES:
-        return Finding(name, "fail", said, hint)
-    return Finding(name, "warn", said, hint) if free < FEW_BYTES else Finding(name, "ok", said)
+        return Observation(name, "fail", said, hint)
+    return Observation(name, "warn", said, hint) if free < FEW_BYTES else Observation(name, "ok", said)
 
 
-def _ledger(monthly_usd: float | None) -> list[Finding]:
+def _ledger(monthly_usd: float | None) -> list[Observation]:
     hint = "see that the disk has room and the file is yours; paid servers are not asked without it"
     try:
         with closing(Ledger(data_dir() / FILE)) as ledger:
+            ledger.settle_dead()
             spent = ledger.spent().nano / NANO
     except MiyabiError as error:
-        return [Finding("ledger", "warn", error.message, error.hint or hint)]
+        return [Observation("ledger", "warn", error.message, error.hint or hint)]
     if monthly_usd is None:
-        return [Finding("ledger", "ok", f"{spent:.2f} USD spent this month, without a cap")]
+        return [Observation("ledger", "ok", f"{spent:.2f} USD spent this month, without a cap")]
     said = f"{spent:.2f} of {monthly_usd:g} USD spent this month"
     if spent >= monthly_usd:
-        return [Finding("ledger", "warn", said, "raise budget.monthly_usd, or take a local provider: llm.fallback")]
-    return [Finding("ledger", "ok", said)]
+        return [Observation("ledger", "warn", said, "raise budget.monthly_usd, or take a local provider: llm.fallback")]
+    return [Observation("ledger", "ok", said)]

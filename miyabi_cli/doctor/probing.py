@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from miyabi_cli.doctor.report import Abilities
 from miyabi_cli.errors import BrokenReply, ProviderError, ToolsRefused
-from miyabi_cli.findings import Finding, failure
+from miyabi_cli.llm.inspecting.remembering import Abilities
 from miyabi_cli.llm.inspecting.served import Advice
 from miyabi_cli.llm.objects.mending import objects_in
 from miyabi_cli.llm.objects.validating import obeys
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.messages import ChatRequest, Delta, Function, Message, Reply, Sampling, Usage
+from miyabi_cli.observations import Observation, failure
 
 MOST_TOKENS = 1024  # of thought and answer together
 FEWEST_TOKENS = 8  # that a speed is worth to be told of
@@ -47,7 +47,7 @@ class Probed:
     """What asking has shown; `is_usable` is False where no reply came."""
 
     abilities: Abilities
-    findings: tuple[Finding, ...]
+    findings: tuple[Observation, ...]
     is_usable: bool
 
 
@@ -69,7 +69,7 @@ class _Probing:
     advice: Advice
     clock: Clock
     seconds: float
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Observation] = field(default_factory=list)
     spent: Usage = field(default_factory=Usage)
     replies: list[Reply] = field(default_factory=list)
     speeds: list[tuple[int, float]] = field(default_factory=list)
@@ -123,18 +123,21 @@ class _Probing:
         return True
 
     def _judge_call(self, reply: Reply, *, was_forced: bool) -> None:
+        """Judge a reply that ought to hold a call; whether calls are lost is not known where the model made none."""
         calls = [call for call in reply.tool_calls if call.name == REPORT_SUM.name]
-        self.tools = any(obeys(call.arguments, REPORT_SUM.parameters) for call in calls)
         means = "a forced call" if was_forced else "a call"
-        if self.tools:
+        self.tools = True if reply.tool_calls else None
+        if any(obeys(call.arguments, REPORT_SUM.parameters) for call in calls):
             self._found("tools", "ok", f"{means} came back as one")
         elif reply.tool_calls:
             self._found("tools", "warn", f"{means} came back with arguments that are not valid", RETRY_HINT)
         elif any(obeys(json.dumps(value), REPORT_SUM.parameters) for value in objects_in(reply.text)):
+            self.tools = False
             self._found("tools", "fail", f"{means} came back as text: the server does not read it", self.advice.tools)
         elif reply.is_cut:
             self._found("tools", "warn", f"no call within {MOST_TOKENS:,} tokens", RETRY_HINT)
         elif was_forced or not reply.text.strip():
+            self.tools = False
             self._found("tools", "fail", f"{means} was asked for, and none came back: it is lost", self.advice.tools)
         else:
             self._found("tools", "warn", "the model answered in text instead of calling a function", self.advice.tools)
@@ -151,7 +154,7 @@ class _Probing:
             self.schema = False
             self._found("schema", "warn", error.message, error.hint or self.advice.schema)
             return True
-        self.schema = obeys(reply.text, PRIMES)
+        self.schema = obeys(reply.text, PRIMES) or (None if reply.is_cut else False)
         if self.schema:
             held = self.provider.capabilities.schema
             self._found(
@@ -212,7 +215,7 @@ class _Probing:
         return reply
 
     def _found(self, subject: str, level: Any, message: str, hint: str | None = None) -> None:
-        self.findings.append(Finding(subject, level, message, hint))
+        self.findings.append(Observation(subject, level, message, hint))
 
     def _failed(self, error: ProviderError | TimeoutError) -> None:
         if isinstance(error, ProviderError):

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 
 from miyabi_cli.doctor.judging import judge_model, judge_price, judge_window, most_cost, price_of, rates_of, tell_cost
 from miyabi_cli.doctor.probing import Clock, Probed, probe
-from miyabi_cli.doctor.remembering import recall, remember
-from miyabi_cli.doctor.report import Abilities, ProviderReport, State
+from miyabi_cli.doctor.report import ProviderReport, State
 from miyabi_cli.errors import BrokenReply, MiyabiError, ProviderRefused
-from miyabi_cli.findings import Finding, failure
 from miyabi_cli.llm.choosing import FORBIDDEN, is_allowed, is_local
 from miyabi_cli.llm.failures import UNCONNECTED
+from miyabi_cli.llm.inspecting.remembering import Abilities, Remembered, forget, recall, remember
 from miyabi_cli.llm.inspecting.served import Advice, Served
 from miyabi_cli.llm.inspecting.table import SECONDS, advice_on, inspect
 from miyabi_cli.llm.metering import Account
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.llm.retry import Retries
 from miyabi_cli.llm.table import open_provider
+from miyabi_cli.observations import Observation, failure
 from miyabi_cli.redaction import Redactor
 from miyabi_cli.settings.schema import Settings
 
@@ -56,11 +56,11 @@ async def examine(name: str, means: Means, *, is_chosen: bool) -> ProviderReport
     report = ProviderReport(name, model, getattr(section, "endpoint", ""), is_chosen, "works", ())
     if not is_allowed(settings, name):
         hint = "choose a server on this machine, or set llm.local_only to false"
-        finding = Finding("reachable", "fail" if is_chosen else "skip", FORBIDDEN, hint if is_chosen else None)
+        finding = Observation("reachable", "fail" if is_chosen else "skip", FORBIDDEN, hint if is_chosen else None)
         return replace(report, state="broken" if is_chosen else "not asked", findings=(finding,))
     lacks = _lacks(settings, name)
     if lacks and not is_chosen:
-        finding = Finding("reachable", "skip", lacks, advice_on(name).set_up)
+        finding = Observation("reachable", "skip", lacks, advice_on(name).set_up)
         return replace(report, state="not set up", findings=(finding,))
     means.tell(f"{name}: looking")
     advice = advice_on(name)
@@ -68,7 +68,7 @@ async def examine(name: str, means: Means, *, is_chosen: bool) -> ProviderReport
     if served is None:
         if _is_named(settings, name, is_chosen=is_chosen):
             return replace(report, state="broken", findings=findings)
-        skipped = Finding("reachable", "skip", f"{findings[0].message}", advice.set_up)
+        skipped = Observation("reachable", "skip", f"{findings[0].message}", advice.set_up)
         return replace(report, state="not set up", findings=(skipped,))
     report = replace(report, version=served.version, findings=findings)
     if any(finding.level == "fail" for finding in findings):
@@ -87,14 +87,16 @@ def _lacks(settings: Settings, name: str) -> str:
     return "no key is set" if untouched and not is_local(settings, name) else ""
 
 
-async def _reached(name: str, means: Means, advice: Advice, model: str) -> tuple[Served | None, tuple[Finding, ...]]:
+async def _reached(
+    name: str, means: Means, advice: Advice, model: str
+) -> tuple[Served | None, tuple[Observation, ...]]:
     """Return what a server says of itself, and that it is there."""
     seconds = min(means.seconds, SECONDS)
     try:
         served = await inspect(means.settings, name, seconds=seconds)
     except TimeoutError:
         said = f"nothing came within {seconds:g} s: it hangs, or it is no such server"
-        return None, (Finding("reachable", "fail", said, "look at the server's log and load, or raise --timeout"),)
+        return None, (Observation("reachable", "fail", said, "look at the server's log and load, or raise --timeout"),)
     except ProviderRefused as error:
         subject = "key" if error.status in (401, 403) else "reachable"
         return None, (failure(subject, error, advice.set_up),)
@@ -106,9 +108,9 @@ async def _reached(name: str, means: Means, advice: Advice, model: str) -> tuple
             found = replace(found, hint=f"{UNCONNECTED} {advice.set_up}")
         return None, (found,)
     endpoint = getattr(getattr(means.settings.llm, name), "endpoint", "")
-    findings = [Finding("reachable", "ok", endpoint or "on this machine")]
+    findings = [Observation("reachable", "ok", endpoint or "on this machine")]
     if served.version:
-        findings.append(Finding("version", "ok", served.version))
+        findings.append(Observation("version", "ok", served.version))
     if name != "replay":  # the recording is its own model
         findings += judge_model(served, model, advice)
     return served, (*findings, *served.findings)
@@ -119,17 +121,21 @@ async def _asked(report: ProviderReport, served: Served, advice: Advice, means: 
     name = report.name
     if not means.asks or not _is_worth_asking(report, means.settings):
         how = "run doctor without --no-probe" if not means.asks else f"miyabi doctor -p {name} asks it"
-        findings = (*report.findings, Finding("answers", "skip", f"the model was not asked: {how}"))
+        findings = (*report.findings, Observation("answers", "skip", f"the model was not asked: {how}"))
         return _judged(replace(report, findings=findings), served, Abilities(window=served.window), advice, means)
     remembered = None if means.is_fresh else recall(means.settings, name, means.now(), served.version)
-    if remembered is None:
+    if remembered is None or not remembered.works:
         probed = await _probed(name, served, advice, means)
-        remember(means.settings, name, served.version, probed, means.now())
+        found = Remembered(probed.abilities, probed.findings, means.now())
+        if probed.is_usable:
+            remember(means.settings, name, served.version, found)
+        else:
+            forget(means.settings, name)
     else:
-        probed = remembered.probed
+        found = remembered
         report = replace(report, probed_at=remembered.at)
-    report = replace(report, findings=(*report.findings, *probed.findings))
-    return _judged(report, served, probed.abilities, advice, means)
+    report = replace(report, findings=(*report.findings, *found.findings))
+    return _judged(report, served, found.abilities, advice, means)
 
 
 def _is_worth_asking(report: ProviderReport, settings: Settings) -> bool:
@@ -150,19 +156,19 @@ async def _probed(name: str, served: Served, advice: Advice, means: Means) -> Pr
             found = failure("answers", error, advice.set_up)
         else:
             hint = "run again, or give it longer by --timeout"
-            found = Finding("answers", "fail", f"it did not start within {means.seconds:g} s", hint)
+            found = Observation("answers", "fail", f"it did not start within {means.seconds:g} s", hint)
         return Probed(Abilities(), (found,), is_usable=False)
     async with provider:
         provider.redactor, provider.retries = means.redactor, ONCE
         if name == "replay":
-            said = Finding("answers", "skip", "it plays a recording, and is not asked")
+            said = Observation("answers", "skip", "it plays a recording, and is not asked")
             return Probed(Abilities(window=provider.max_tokens), (said,), is_usable=True)
         cost = most_cost(price_of(name, means.settings), is_local=is_local(means.settings, name))
         means.tell(f"{name}: asking {provider.model_name} for two short replies{cost}")
         probed = await probe(provider, advice, clock=means.clock, seconds=means.seconds)
         window = loaded_window(served, provider)
     same = f"{window:,} tokens"  # what is told of the window is said with it
-    told = tuple(Finding("note", "warn", note, advice.note) for note in notes if same not in note)
+    told = tuple(Observation("note", "warn", note, advice.note) for note in notes if same not in note)
     abilities = replace(probed.abilities, window=window)
     return Probed(abilities, (*probed.findings, *told), probed.is_usable)
 

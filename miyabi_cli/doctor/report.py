@@ -6,28 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from miyabi_cli.exits import ExitCode
-from miyabi_cli.findings import Finding
+from miyabi_cli.llm.inspecting.remembering import Abilities
+from miyabi_cli.observations import Observation
 
 # not asked: llm.local_only forbids it, or --no-probe and its like leave it out.
 State = Literal["works", "broken", "not set up", "not asked"]
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a model did when it was asked; None: that is not known.
-
-    `tools`: a function that it had to call came back as a call; `thought`: some of it was returned; `schema`: its
-    answer obeyed. `window`: tokens, as the server has it loaded. `first_token` in seconds. `spent_usd`: what finding
-    it out has cost; None: nobody knows.
-    """
-
-    tools: bool | None = None
-    thought: bool | None = None
-    schema: bool | None = None
-    window: int | None = None
-    tokens_per_second: float | None = None
-    first_token: float | None = None
-    spent_usd: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +32,7 @@ class ProviderReport:
     endpoint: str
     is_chosen: bool
     state: State
-    findings: tuple[Finding, ...]
+    findings: tuple[Observation, ...]
     version: str = ""
     abilities: Abilities | None = None
     rates: Rates | None = None
@@ -62,7 +45,7 @@ class Choice:
 
     provider: str | None
     reason: str
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Observation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +54,8 @@ class Diagnosis:
 
     choice: Choice
     providers: tuple[ProviderReport, ...]
-    machine: tuple[Finding, ...]
-    repository: tuple[Finding, ...] | None
+    machine: tuple[Observation, ...]
+    repository: tuple[Observation, ...] | None
 
     @property
     def exit_code(self) -> ExitCode:

@@ -20,17 +20,16 @@ _SUMS = """
 COUNT(*) AS requests, COALESCE(SUM(error != ''), 0) AS failed, COALESCE(SUM(NOT settled), 0) AS open,
 COALESCE(SUM(input_tokens), 0) AS input_tokens, COALESCE(SUM(cached_tokens), 0) AS cached_tokens,
 COALESCE(SUM(output_tokens), 0) AS output_tokens, COALESCE(SUM(reasoning_tokens), 0) AS reasoning_tokens,
-COALESCE(SUM(CASE WHEN settled THEN cost_nano ELSE reserved_nano END), 0) AS nano,
-COALESCE(SUM(settled AND cost_nano IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds
-"""
+SUM({nano}) AS nano, COALESCE(SUM({nano} IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds
+""".format(nano="CASE WHEN settled THEN cost_nano WHEN reserved_tokens = 0 THEN reserved_nano END")
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
     """What the requests of one group came to.
 
-    `cost_usd` is of those whose price was known; `unpriced` counts the others. `failed` ended in an error; `open` are
-    under way, or their process died: they count with the most that they can cost. `seconds`: the sum of all.
+    `cost_usd` is of those whose price was known, None where none was; `unpriced` counts the others. `failed` ended in
+    an error; `open` are under way: they count with the most that they can cost. `seconds`: the sum of all.
     """
 
     key: str
@@ -41,18 +40,21 @@ class Spending:
     cached_tokens: int
     output_tokens: int
     reasoning_tokens: int
-    cost_usd: float
+    cost_usd: float | None
     unpriced: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What this month has cost and what it will have at its end if each day costs as much as those so far."""
+    """What this month has cost and what it will have at its end if each day costs as much as those so far.
+
+    Both are None where no price was known, and of what had one else.
+    """
 
     month: str
-    spent_usd: float
-    projected_usd: float
+    spent_usd: float | None
+    projected_usd: float | None
     days_gone: float
     days: int
 
@@ -69,7 +71,7 @@ def spending(
     statement = f"SELECT {column} AS key, {_SUMS} FROM requests {where} GROUP BY {column} ORDER BY {column}"  # noqa: S608
     groups = [_spending(row) for row in ledger.rows(statement, values)]
     if by not in ("day", "month"):
-        groups.sort(key=lambda group: (-group.cost_usd, -group.requests))
+        groups.sort(key=lambda group: (-(group.cost_usd or 0.0), -group.requests))
     return tuple(groups)
 
 
@@ -77,8 +79,8 @@ def total(ledger: Ledger, *, since: date | None = None, until: date | None = Non
     """Return the sum of all requests of a span of days."""
     where, values = _span(since, until)
     statement = f"SELECT 'total' AS key, {_SUMS} FROM requests {where}"  # noqa: S608
-    (row,) = ledger.rows(statement, values)
-    return _spending(row)
+    found = ledger.rows(statement, values)
+    return _spending(found[0]) if found else Spending("total", 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0.0)
 
 
 def projection(ledger: Ledger, now: datetime) -> Projection:
@@ -88,7 +90,8 @@ def projection(ledger: Ledger, now: datetime) -> Projection:
     gone = moment.day - 1 + (moment.hour * 3600 + moment.minute * 60 + moment.second) / 86_400
     first = date(moment.year, moment.month, 1)
     spent = total(ledger, since=first, until=first.replace(day=days)).cost_usd
-    return Projection(f"{first:%Y-%m}", spent, spent / max(1.0, gone) * days, round(gone, 3), days)
+    projected = None if spent is None else spent / max(1.0, gone) * days
+    return Projection(f"{first:%Y-%m}", spent, projected, round(gone, 3), days)
 
 
 def _span(since: date | None, until: date | None) -> tuple[str, tuple[str, ...]]:
@@ -100,4 +103,5 @@ def _span(since: date | None, until: date | None) -> tuple[str, tuple[str, ...]]
 
 def _spending(row: sqlite3.Row) -> Spending:
     counts = {name: row[name] for name in row.keys() if name not in ("nano", "seconds")}  # noqa: SIM118
-    return Spending(**counts, cost_usd=row["nano"] / NANO, seconds=round(row["seconds"], 3))
+    cost = None if row["unpriced"] and row["nano"] is None else (row["nano"] or 0) / NANO
+    return Spending(**counts, cost_usd=cost, seconds=round(row["seconds"], 3))

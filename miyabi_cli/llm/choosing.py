@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PROBE_SECONDS = 1.0
 NONE_FOUND = "no model's server was found"
 NONE_HINT = "name a server by --endpoint, set GROQ_API_KEY, or get a small model for this machine: miyabi model pull"
+LOCAL_HINT = "start vLLM or Ollama on this machine, or get a small model for it: miyabi model pull"
 FORBIDDEN = "llm.local_only is set, and it is not on this machine"
 
 
@@ -37,7 +38,12 @@ async def take(settings: Settings) -> Candidate:
         candidate = await look(settings)
         if candidate.is_there:
             return candidate
-    raise ProviderUnreachable(NONE_FOUND, hint=NONE_HINT)
+    raise ProviderUnreachable(NONE_FOUND, hint=hint_for_none(settings))
+
+
+def hint_for_none(settings: Settings) -> str:
+    """Say what to do where `auto` finds nothing."""
+    return LOCAL_HINT if settings.llm.local_only else NONE_HINT
 
 
 async def _look_for_vllm(settings: Settings) -> Candidate:

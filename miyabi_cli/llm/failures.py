@@ -32,8 +32,11 @@ UNCONNECTED = "is the server running, and is --endpoint right?"
 TOO_LARGE_STATUS = frozenset({400, 413, 422})
 
 
-def refusal(response: httpx.Response, body: bytes, *, provider: str) -> ProviderError:
-    """Return the error for a reply whose status is not 200; its message carries the server's own words."""
+def refusal(response: httpx.Response, body: bytes, *, provider: str, has_key: bool = True) -> ProviderError:
+    """Return the error for a reply whose status is not 200; its message carries the server's own words.
+
+    `has_key`: one was sent.
+    """
     said = server_message(body)
     status = response.status_code
     message = f"{provider} answered {status}" + (f": {said}" if said else "")
@@ -47,7 +50,9 @@ def refusal(response: httpx.Response, body: bytes, *, provider: str) -> Provider
     if status in RETRIED_STATUS:
         patience = f"the server asks to wait {wait:.0f} s" if wait else "the server is busy or broken; try again later"
         return ProviderOverloaded(message, hint=patience, status=status, retry_after=wait, detail=detail)
-    return ProviderRefused(message, hint=_hint(status, provider), status=status, detail=detail)
+    refused = ProviderRefused(message, hint=_hint(status, provider), status=status, detail=detail)
+    refused.needs_key = status == 401 and not has_key
+    return refused
 
 
 def _hint(status: int, provider: str) -> str | None:

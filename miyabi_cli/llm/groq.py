@@ -81,7 +81,7 @@ class Groq:
         self.name = chat.name
         self.model_name = chat.model_name
         self.profile = chat.profile
-        self._chat = chat
+        self.route = self._chat = chat
         self._limiter = limiter
         self._counts = "gpt-oss" in chat.model_name.lower()
         self._excess: int | None = None  # how many more tokens the server counts than we do, once that is known

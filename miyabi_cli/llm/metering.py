@@ -34,8 +34,9 @@ def tell_nobody(_: str) -> None:
 class Account:
     """Where the requests of a run are put down, and the caps in US dollars that hold for them (None: no cap).
 
-    `named`: the user has named a cap for this run, and has to hear where it can't be held in dollars. `tell` hears of
-    a price that is not known, of the month's cap as it comes nearer, and of a ledger that can't be used.
+    `named`: the user has named a cap for this run, and has to hear where it can't be held in dollars. `stops`: at a cap
+    no other provider is asked. `tell` hears of a price that is not known, of the month's cap as it comes nearer, and of
+    a ledger that can't be used. The ledger is closed by who has opened it.
     """
 
     ledger: Ledger
@@ -45,6 +46,7 @@ class Account:
     monthly_usd: float | None = None
     per_run_usd: float | None = None
     named: bool = False
+    stops: bool = False
     tell: Tell = tell_nobody
 
     @property
@@ -124,7 +126,6 @@ class Metered:
 
     async def close(self) -> None:
         await self.wire.close()
-        self.account.ledger.close()
 
     async def _metered(self, prompt: int, answer: int, inner: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         price = await asyncio.to_thread(self._find)
@@ -191,7 +192,7 @@ class Metered:
                 yield found
                 return
             if not found.may_come:
-                raise _reached(found)
+                raise _reached(found, account)
             if SILENT_SECONDS <= waited < SILENT_SECONDS + self._poll:
                 yield Waiting(SILENT_SECONDS, "other requests have reserved what is left of the budget")
             await asyncio.sleep(self._poll)
@@ -227,14 +228,14 @@ class Metered:
             self.account.tell(text)
 
 
-def _reached(refusal: Refusal) -> BudgetReached:
-    usd = refusal.cap.nano / NANO
-    spent = refusal.spent.nano / NANO
-    if refusal.scope == "month":
-        name, key = f"the month's budget of {usd:g} USD", "budget.monthly_usd"
-    else:
-        name, key = f"the run's budget of {usd:g} USD", "budget.per_run_usd"
-    tokens = refusal.spent.tokens
+def _reached(refusal: Refusal, account: Account) -> BudgetReached:
+    spent, tokens = refusal.spent.nano / NANO, refusal.spent.tokens
+    key = "budget.monthly_usd" if refusal.scope == "month" else "budget.per_run_usd"
+    raised = "--max-cost" if account.named and refusal.scope == "run" else key
+    other = "name a local provider in llm.fallback"
+    if account.stops:
+        other = f"set budget.on_exceed to fallback and {other}"
     counted = f"{spent:.4f} USD" if not tokens else f"{spent:.4f} USD and {tokens / MILLION:.3f} million tokens"
-    hint = f"raise {key}, or name a local provider in llm.fallback; miyabi usage shows where it went"
+    name = f"the {refusal.scope}'s budget of {refusal.cap.nano / NANO:g} USD"
+    hint = f"raise {raised}, or {other}; miyabi usage shows where it went"
     return BudgetReached(f"{name} is used up: {counted} spent, and the next request might pass it", hint=hint)

@@ -86,7 +86,7 @@ class Ollama:
         while True:
             watch = Stopwatch()
             think = self._think(request)
-            body = encode_chat(self.model_name, plain, self._settings(request, think), plain_names=self.profile.thinks)
+            body = self._body(plain, think)
             try:
                 async with closing(self._exchange("api/chat", body, collector)) as pieces:
                     async for piece in pieces:
@@ -133,6 +133,13 @@ class Ollama:
         if effort is None or not self._thinks:
             return None
         return effort if self.profile.thinks else True
+
+    def body(self, request: ChatRequest) -> bytes:
+        """Return the request as the server gets it."""
+        return self._body(guarded(request), self._think(request))
+
+    def _body(self, request: ChatRequest, think: str | bool | None) -> bytes:
+        return encode_chat(self.model_name, request, self._settings(request, think), plain_names=self.profile.thinks)
 
     def _settings(self, request: ChatRequest, think: str | bool | None) -> dict[str, Any]:
         sampling, profile = request.sampling, self.profile

@@ -86,7 +86,8 @@ class Server:
                 self.observe(response.headers)
                 check_encoding(response, self.name)
                 if response.status_code != 200:
-                    raise refusal(response, await _words(response), provider=self.name)
+                    has_key = "authorization" in self.client.headers
+                    raise refusal(response, await _words(response), provider=self.name, has_key=has_key)
                 yield response
         except httpx.TransportError as error:
             raise connection_error(error, endpoint=self.endpoint, provider=self.name) from None

@@ -19,7 +19,7 @@ async def read_events(blocks: AsyncIterator[bytes], patience: float = LONGEST_SI
     A last event without its blank line is yielded too, since some servers leave it out.
     Raises ValueError for an event longer than `MAX_EVENT_BYTES`, and after `patience` seconds without any.
     """
-    events = _Events()
+    events = Events()
     lines = Lines()
     last = time.monotonic()
     async for block in blocks:
@@ -73,7 +73,9 @@ class Lines:
 
 
 @dataclass(slots=True)
-class _Events:
+class Events:
+    """Puts lines together to events."""
+
     data: list[bytes] = field(default_factory=list)
     size: int = 0
     begun: bool = False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from miyabi_cli.errors import SettingsError
+from miyabi_cli.errors import NotLocal, SettingsError
 from miyabi_cli.llm.choosing import choose, is_allowed, is_local, key_of
-from miyabi_cli.llm.profiles import Capabilities
+from miyabi_cli.llm.profiles import Capabilities, Profile, profile_of
 
 if TYPE_CHECKING:
     from miyabi_cli.llm.metering import Account
@@ -27,19 +29,32 @@ CAPABILITIES = {
 TRIES = {"groq": 3}
 
 Progress = Callable[[str], None]
-Opener = Callable[["Settings", Progress, Progress], Awaitable["Provider"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What opening a provider needs; `profile` looks up what is known of a model behind this very server."""
+
+    settings: Settings
+    progress: Progress
+    tell: Progress
+    profile: Callable[[str], Profile]
+
+
+Opener = Callable[[Opening], Awaitable["Provider"]]
 
 
 async def open_provider(
     settings: Settings, progress: Progress, tell: Progress | None = None, account: Account | None = None
 ) -> Provider:
-    """Return the provider that the settings name, with its fallbacks; `auto` takes the first that is there.
+    """Return the provider that the settings name, with its fallbacks, as if nothing were known of its server.
 
-    `progress` hears of what takes a while, such as a model that is loaded; `tell`, for the provider's whole life, of
-    what a person should know, such as an option that the server refuses (by default `progress` hears it). Requests are
-    put to `account`, and its caps hold. Raises ProviderError, SettingsError, MachineError.
+    `auto` takes the first that is there. `progress` hears of what takes a while, such as a model that is loaded;
+    `tell`, for the provider's whole life, of what a person should know, such as an option that the server refuses (by
+    default `progress` hears it). Requests are put to `account`, and its caps hold. Raises ProviderError, SettingsError,
+    MachineError.
     """
-    return await Servers(settings, progress, tell or progress).provider(account)
+    return await Servers(settings, progress, tell or progress, by_findings=False).provider(account)
 
 
 @dataclass(slots=True)
@@ -47,33 +62,33 @@ class Servers:
     """The servers that the settings name, each opened once for all runs of a process.
 
     The runs share its connections, its pace and what it has shown of itself; each has an account of its own, and goes
-    over to a fallback by itself.
+    over to a fallback by itself. `by_findings`: what doctor has found of a server is gone by.
     """
 
     settings: Settings
     progress: Progress
     tell: Progress
+    by_findings: bool = True
     _chosen: str = ""
     _opened: dict[str, Provider] = field(default_factory=dict)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def provider(self, account: Account | None = None) -> Provider:
-        """Do what `open_provider` does. To close the provider is to close its servers, for all runs."""
-        settings = self.settings
-        async with self._opening:
-            if not self._chosen:
-                self._chosen = settings.llm.provider if settings.llm.provider != "auto" else await choose(settings)
-        first = await self._metered(self._chosen, account)
-        others = [
-            functools.partial(self._metered, other, account)
-            for other in dict.fromkeys(settings.llm.fallback)
-            if other != self._chosen
-        ]
-        if not others:
-            return first
-        from miyabi_cli.llm.routing import Routed
+    async def provider(self, account: Account | None = None, tell: Progress | None = None) -> Provider:
+        """Do what `open_provider` does. To close the provider is to close its servers, for all runs.
 
-        return Routed(first, others, self.tell, stop_at_budget=settings.budget.on_exceed == "stop")
+        `tell` hears of a provider that is given up for the next, instead of who hears what the servers tell.
+        """
+        from miyabi_cli.llm.routing import Choice, given_up, open_first
+
+        llm = self.settings.llm
+        names = dict.fromkeys((llm.provider, *llm.fallback))
+        choices = [Choice(name, functools.partial(self._metered, name, account)) for name in names]
+        stops = self.settings.budget.on_exceed == "stop"
+        tell = tell or self.tell
+        routed = await open_first(choices, tell, stop_at_budget=stops)
+        if account is None and routed.switched:  # nothing will be asked that could tell of it
+            tell(given_up(routed.switched))
+        return routed
 
     async def close(self) -> None:
         """Give back the connections of every server that was opened."""
@@ -85,6 +100,8 @@ class Servers:
         from miyabi_cli.llm.provider import Provider
 
         async with self._opening:
+            if name == "auto":
+                name = self._chosen = self._chosen or await choose(self.settings)
             opened = self._opened.get(name) or await self._open(name)
             self._opened[name] = opened
         if account is None:
@@ -102,57 +119,84 @@ class Servers:
     async def _open(self, name: str) -> Provider:
         if not is_allowed(self.settings, name):
             hint = "choose a server on this machine, or set llm.local_only to false"
-            raise SettingsError(f"llm.local_only is set, and the provider {name} is not on this machine", hint=hint)
-        return await OPENERS[name](self.settings, self.progress, self.tell)
+            raise NotLocal(f"llm.local_only is set, and the provider {name} is not on this machine", hint=hint)
+        profile = functools.partial(self._profile, name) if self.by_findings else profile_of
+        return await OPENERS[name](Opening(self.settings, self.progress, self.tell, profile))
+
+    def _profile(self, name: str, model: str) -> Profile:
+        """Return what is known of a model, less what doctor has found in the last day that its server does not do."""
+        from miyabi_cli.llm.inspecting.remembering import recall
+
+        profile, known = profile_of(model), recall(self.settings, name, time.time())
+        lost = [part for part in ("tools", "schema") if known and getattr(known.abilities, part) is False]
+        lost = [part for part in lost if getattr(profile.capabilities, part)]
+        if known is None or not lost:
+            return profile
+        when = datetime.fromtimestamp(known.at, UTC)
+        means = "JSON objects instead of calls" if "tools" in lost else "JSON by the prompt alone"
+        found = f"doctor has found at {when:%Y-%m-%d %H:%M} UTC that {name} loses {' and '.join(lost)}"
+        self.tell(f"{found}, so {model} is asked for {means}; once that is mended, run miyabi doctor")
+        return replace(profile, capabilities=replace(profile.capabilities, **dict.fromkeys(lost, False)))
 
 
-async def _vllm(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
+async def _vllm(opening: Opening) -> Provider:
     from miyabi_cli.llm.harmony.tokens import encoding
     from miyabi_cli.llm.vllm import IDLE_SECONDS, is_gpt_oss, open_vllm
 
-    section = settings.llm.vllm
+    section = opening.settings.llm.vllm
     if section.wire != "chat" and is_gpt_oss(section.model):
         # The vocabulary takes a third of a second to load; meanwhile the base's checks run.
         asyncio.get_running_loop().run_in_executor(None, encoding)
-    idle = settings.llm.timeout or IDLE_SECONDS
-    return open_vllm(section.endpoint, section.model, key=key_of(section), wire=section.wire, idle=idle, tell=tell)
+    return open_vllm(
+        section.endpoint,
+        section.model,
+        key=key_of(section),
+        wire=section.wire,
+        idle=opening.settings.llm.timeout or IDLE_SECONDS,
+        profile=opening.profile(section.model),
+        tell=opening.tell,
+    )
 
 
-async def _openai(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
+async def _openai(opening: Opening) -> Provider:
     from miyabi_cli.llm.openai import IDLE_SECONDS, open_openai
-    from miyabi_cli.llm.profiles import profile_of
 
-    section = settings.llm.openai
+    section = opening.settings.llm.openai
     if not section.model:
         hint = "--model, or llm.openai.model in the settings"
         raise SettingsError("the provider openai needs a model's name", hint=hint)
-    profile = profile_of(section.model)
-    if section.tools != "auto":
-        profile = replace(profile, capabilities=CAPABILITIES[section.tools], editing="apply_patch")
-    idle = settings.llm.timeout or IDLE_SECONDS
-    return open_openai(section.endpoint, section.model, key=key_of(section), profile=profile, idle=idle, tell=tell)
+    if section.tools == "auto":
+        profile = opening.profile(section.model)
+    else:
+        profile = replace(profile_of(section.model), capabilities=CAPABILITIES[section.tools], editing="apply_patch")
+    idle = opening.settings.llm.timeout or IDLE_SECONDS
+    return open_openai(
+        section.endpoint, section.model, key=key_of(section), profile=profile, idle=idle, tell=opening.tell
+    )
 
 
-async def _embedded(settings: Settings, progress: Progress, tell: Progress) -> Provider:
+async def _embedded(opening: Opening) -> Provider:
     from miyabi_cli.llm.embedded import open_embedded
 
-    return await open_embedded(settings.llm.embedded, idle=settings.llm.timeout, progress=progress, tell=tell)
+    llm = opening.settings.llm
+    return await open_embedded(llm.embedded, idle=llm.timeout, progress=opening.progress, tell=opening.tell)
 
 
-async def _replay(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
+async def _replay(opening: Opening) -> Provider:
     from miyabi_cli.llm.replay import open_replay
 
-    if settings.llm.replay.file is None:
+    file = opening.settings.llm.replay.file
+    if file is None:
         raise SettingsError("the provider replay needs a recording", hint="--model FILE, or llm.replay.file")
-    return open_replay(settings.llm.replay.file)
+    return open_replay(file)
 
 
-async def _ollama(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
+async def _ollama(opening: Opening) -> Provider:
     from miyabi_cli.llm.native.models import refuse_remote
     from miyabi_cli.llm.ollama import IDLE_SECONDS, open_ollama
 
-    section = settings.llm.ollama
-    if settings.llm.local_only:
+    llm, section = opening.settings.llm, opening.settings.llm.ollama
+    if llm.local_only:
         await refuse_remote(section.endpoint, section.model, key=key_of(section))
     return open_ollama(
         section.endpoint,
@@ -160,17 +204,24 @@ async def _ollama(settings: Settings, progress: Progress, tell: Progress) -> Pro
         key=key_of(section),
         num_ctx=section.num_ctx,
         keep_alive=section.keep_alive,
-        idle=settings.llm.timeout or IDLE_SECONDS,
-        tell=tell,
+        idle=llm.timeout or IDLE_SECONDS,
+        profile=opening.profile(section.model.replace(":", "-")),
+        tell=opening.tell,
     )
 
 
-async def _groq(settings: Settings, progress: Progress, tell: Progress) -> Provider:  # noqa: ARG001
+async def _groq(opening: Opening) -> Provider:
     from miyabi_cli.llm.groq import IDLE_SECONDS, open_groq
 
-    section = settings.llm.groq
-    idle = settings.llm.timeout or IDLE_SECONDS
-    return open_groq(key_of(section), section.model, endpoint=section.endpoint, idle=idle, tell=tell)
+    section = opening.settings.llm.groq
+    return open_groq(
+        key_of(section),
+        section.model,
+        endpoint=section.endpoint,
+        idle=opening.settings.llm.timeout or IDLE_SECONDS,
+        profile=opening.profile(section.model),
+        tell=opening.tell,
+    )
 
 
 OPENERS: dict[str, Opener] = {

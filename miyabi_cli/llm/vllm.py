@@ -90,6 +90,11 @@ class Vllm:
         """Over Harmony a function is forced by the header that is written for the model."""
         return replace(self.profile.capabilities, forced=True) if self._harmony else self._chat.capabilities
 
+    @property
+    def route(self) -> Completions | ChatCompletions:
+        """The route that is taken: raw Harmony, or chat completions."""
+        return self._completions if self._harmony else self._chat
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         if self._listing is None:  # beside the first request: nothing waits for it
             self._listing = asyncio.ensure_future(self._list_models())

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from miyabi_cli.doctor.report import Diagnosis, ProviderReport
-from miyabi_cli.findings import Finding, Level
+from miyabi_cli.observations import Level, Observation
 from miyabi_cli.report.display import counted, plain_text
 
 VERSION = 1
@@ -63,7 +63,7 @@ def _heading(provider: ProviderReport) -> str:
     return f"{provider.name}{model} ({provider.state}{chosen}{then})"
 
 
-def _write(heading: str, findings: Iterable[Finding], output: TextIO, *, colored: bool) -> None:
+def _write(heading: str, findings: Iterable[Observation], output: TextIO, *, colored: bool) -> None:
     output.write(plain_text(heading) + "\n")
     for finding in findings:
         word = f"{WORDS[finding.level]:<6}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from miyabi_cli.ledger.summary import Projection, Spending
-from miyabi_cli.report.display import plain_text
+from miyabi_cli.report.display import counted, plain_text
 
 VERSION = 1
 _HEADINGS = ("requests", "failed", "input", "cached", "output", "cost USD")
@@ -51,14 +51,17 @@ def write_table(
         aligned = (figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True))
         output.write("  ".join((name.ljust(widths[0]), *aligned)) + "\n")
     if whole.unpriced:
-        output.write(
-            f"\n{whole.unpriced} requests have no known price and are in no cost: set prices in the settings\n"
-        )
+        said = counted(whole.unpriced, "request")
+        output.write(f"\n{said} had no known price, and no cost here: set it under prices in the settings\n")
     of_budget = f" of {budget_usd:g} USD" if budget_usd is not None else ""
-    output.write(f"\n{month.month}: {month.spent_usd:.4f} USD{of_budget}; at this rate {month.projected_usd:.2f} USD\n")
+    if month.spent_usd is None or month.projected_usd is None:
+        output.write(f"\n{month.month}: no price is known of what was asked\n")
+    else:
+        spent, projected = f"{month.spent_usd:.4f} USD", f"{month.projected_usd:.2f} USD"
+        output.write(f"\n{month.month}: {spent}{of_budget}; at this rate {projected}\n")
 
 
 def _cells(row: Spending) -> tuple[str, ...]:
-    cost = f"{row.cost_usd:.4f}" if row.unpriced < row.requests or not row.requests else "unknown"
+    cost = "unknown" if row.cost_usd is None else f"{row.cost_usd:.4f}{'+' if row.unpriced else ''}"
     tokens = (f"{count:,}" for count in (row.input_tokens, row.cached_tokens, row.output_tokens))
     return plain_text(row.key) or "-", f"{row.requests:,}", f"{row.failed:,}", *tokens, cost

@@ -41,7 +41,7 @@ async def read_chunks(response: httpx.Response, provider: str) -> AsyncIterator[
     if kind.startswith("text/html") or first.startswith(b"<"):
         raise BrokenReply(f"{provider} answered with a web page", hint="is --endpoint the address of a model's server?")
     if first.startswith((b"{", b"[")):
-        yield _chunk(await _whole(first, blocks, provider), provider)
+        yield read_chunk(await _whole(first, blocks, provider), provider)
         return
     events = read_events(_again(first, blocks))
     try:
@@ -49,7 +49,7 @@ async def read_chunks(response: httpx.Response, provider: str) -> AsyncIterator[
             if data.strip() == "[DONE]":
                 await _read_rest(events)
                 return
-            yield _chunk(data, provider)
+            yield read_chunk(data, provider)
     except ValueError as error:
         raise BrokenReply(f"{provider} sent a broken stream: {error}") from None
 
@@ -88,7 +88,8 @@ async def _whole(first: bytes, blocks: AsyncIterator[bytes], provider: str) -> s
     return b"".join(parts).decode("utf-8", "replace")
 
 
-def _chunk(data: str, provider: str) -> dict[str, Any]:
+def read_chunk(data: str, provider: str) -> dict[str, Any]:
+    """Return the chunk that an event holds. Raises BrokenReply, and what the server says in it as its error."""
     try:
         chunk = json.loads(data)
     except (ValueError, RecursionError):

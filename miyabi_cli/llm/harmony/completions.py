@@ -113,7 +113,7 @@ class Completions:
         wanted = request.sampling.max_tokens
         for last in (False, True):
             room = self.window.room(prompt.count, wanted)
-            body = self._body(request, prompt, room, schema)
+            body = self.body(request, prompt, room, schema)
             collector = HarmonyCollector(
                 request.functions,
                 schema=request.schema is not None,
@@ -135,7 +135,8 @@ class Completions:
     def _chunks(self, response: Any) -> AsyncIterator[dict[str, Any]]:
         return read_chunks(response, self.server.name)
 
-    def _body(self, request: ChatRequest, prompt: Prompt, room: int, schema: Mapping[str, Any] | None) -> bytes:
+    def body(self, request: ChatRequest, prompt: Prompt, room: int, schema: Mapping[str, Any] | None = None) -> bytes:
+        """Return the request as the server gets it, for a reply of at most `room` tokens."""
         sampling = request.sampling
         head = {
             "model": self.model,

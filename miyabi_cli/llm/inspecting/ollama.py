@@ -9,7 +9,6 @@ import contextlib
 from typing import Any
 
 from miyabi_cli.errors import ProviderError
-from miyabi_cli.findings import Finding
 from miyabi_cli.http import one_line
 from miyabi_cli.llm.chat.encoding import encode_json
 from miyabi_cli.llm.inspecting.served import Advice, Served
@@ -17,6 +16,7 @@ from miyabi_cli.llm.native.encoding import full_name
 from miyabi_cli.llm.native.models import listed_models
 from miyabi_cli.llm.native.reading import explained
 from miyabi_cli.llm.server import Server
+from miyabi_cli.observations import Observation
 
 ADVICE = Advice(
     set_up="start it: ollama serve; then miyabi model pull gpt-oss:20b -p ollama",
@@ -49,9 +49,9 @@ def _trained(shown: dict[str, Any]) -> int | None:
     return next((value for value in found if isinstance(value, int) and value > 0), None)
 
 
-def _remarks(shown: dict[str, Any]) -> list[Finding]:
+def _remarks(shown: dict[str, Any]) -> list[Observation]:
     if not (shown.get("remote_host") or shown.get("remote_model")):
         return []
     where = one_line(str(shown.get("remote_host") or "its publisher's servers"))
     hint = "take a model of this machine where that matters; llm.local_only: true sees to it"
-    return [Finding("privacy", "warn", f"the model runs at {where}: prompts leave this machine", hint)]
+    return [Observation("privacy", "warn", f"the model runs at {where}: prompts leave this machine", hint)]

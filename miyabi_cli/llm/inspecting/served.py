@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from miyabi_cli.findings import Finding
+from miyabi_cli.observations import Observation
 
 FLAGS = "--enable-auto-tool-choice --tool-call-parser openai"
 
@@ -23,7 +23,7 @@ class Served:
     has_model: bool | None = None
     window: int | None = None
     trained: int | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Observation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from miyabi_cli.errors import BrokenReply, ProviderError, ProviderRefused, SettingsError
+from miyabi_cli.errors import BrokenReply, NotLocal, ProviderError, ProviderRefused
 from miyabi_cli.http import one_line
 from miyabi_cli.llm.chat.encoding import encode_json
 from miyabi_cli.llm.native.ndjson import read_objects
@@ -87,7 +87,7 @@ async def pull_model(
 
 
 async def refuse_remote(endpoint: str, model: str, *, key: str | None = None) -> None:
-    """Raise SettingsError for a model that the server passes on to another, whatever it is called (`/api/show`)."""
+    """Raise NotLocal for a model that the server passes on to another, whatever it is called (`/api/show`)."""
     server = Server.at("ollama", endpoint, key=key, idle=CONTROL_SECONDS)
     try:
         told = await server.ask("api/show", encode_json({"model": model}))
@@ -97,7 +97,7 @@ async def refuse_remote(endpoint: str, model: str, *, key: str | None = None) ->
         await server.close()
     if told.get("remote_host") or told.get("remote_model"):
         hint = "choose a model that is on this machine, or set llm.local_only to false"
-        raise SettingsError(f"llm.local_only is set, and Ollama runs {model} on another machine", hint=hint)
+        raise NotLocal(f"llm.local_only is set, and Ollama runs {model} on another machine", hint=hint)
 
 
 @dataclass(slots=True)

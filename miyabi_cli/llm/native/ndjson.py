@@ -24,7 +24,7 @@ async def read_objects(response: httpx.Response, provider: str) -> AsyncIterator
     whole = kind.startswith("application/json")
     async for line in _whole(response, provider) if whole else _lines(response, provider):
         if line.strip():
-            yield _object(line, provider)
+            yield read_object(line, provider)
 
 
 async def _lines(response: httpx.Response, provider: str) -> AsyncIterator[bytes]:
@@ -60,7 +60,8 @@ async def _whole(response: httpx.Response, provider: str) -> AsyncIterator[bytes
         yield bytes(body)
 
 
-def _object(line: bytes, provider: str) -> dict[str, Any]:
+def read_object(line: bytes, provider: str) -> dict[str, Any]:
+    """Return the object that a line holds. Raises BrokenReply."""
     try:
         value = json.loads(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):

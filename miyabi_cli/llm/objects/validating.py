@@ -106,7 +106,7 @@ def compile_schema(function: Function) -> ArgumentsSchema:
         schema = json.loads(json.dumps(dict(function.parameters), allow_nan=False))
         if schema.get("type", "object") != "object":
             raise ValueError("its type is not object")
-        return compile_any(schema)
+        return _compiled(json.dumps(schema))
     except (ValueError, TypeError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         hint = "Function.parameters is a JSON Schema of type object"

@@ -11,7 +11,7 @@ Level = Literal["ok", "warn", "fail", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Observation:
     """One thing that was looked at; `hint` says what to do: every warning and failure has one."""
 
     subject: str
@@ -20,6 +20,6 @@ class Finding:
     hint: str | None = None
 
 
-def failure(subject: str, error: MiyabiError, hint: str) -> Finding:
+def failure(subject: str, error: MiyabiError, hint: str) -> Observation:
     """Return the finding that an error is; `hint` stands in where the error says not what to do."""
-    return Finding(subject, "fail", error.message, error.hint or hint)
+    return Observation(subject, "fail", error.message, error.hint or hint)
