@@ -2,10 +2,10 @@
 
     python benchmarks/bug_fixing.py TASKS.jsonl… [--count N] [--seed S] [--aider PATH] [--output FILE.jsonl]
 
-TASKS: HumanEvalPack's humanevalfix (python) or QuixBugs, as JSON lines. Each task becomes a git repository of a module
-with a bug, its tests, and one sentence to the agent. Solved: the task's own tests pass on the result, run here and not
-by the agent. With --aider, the aider of that path does the same tasks, each right after miyabi, with the same model on
-the same engine: whole-file edits, and the tests run after each, up to four rounds.
+TASKS: HumanEvalPack's humanevalfix (Python, Rust, JavaScript, Go) or QuixBugs, as JSON lines. Each task becomes a git
+repository of a module with a bug, its tests, and one sentence to the agent. Solved: the task's own tests pass on the
+result, run here and not by the agent. With --aider, the aider of that path does the same tasks, each right after
+miyabi, with the same model on the same engine: whole-file edits, and the tests run after each, up to four rounds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 import random
-import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -29,6 +29,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from benchmarks.layouts import LAYOUTS, Layout  # noqa: E402
 
 MODEL = "qwen2.5-coder-1.5b"
 TEST_SECONDS = 60
@@ -44,6 +46,16 @@ class Task:
     module: str
     source: str
     tests: str
+    language: str = "Python"
+
+    @property
+    def layout(self) -> Layout:
+        """How it lies in a repository."""
+        return LAYOUTS[self.language]
+
+    def path(self, pattern: str) -> str:
+        """Return a path of the layout with the module's name in it."""
+        return pattern.format(self.module)
 
 
 @dataclass(frozen=True)
@@ -149,8 +161,8 @@ def run_aider(task: Task, aider: Path, url: str, key: str) -> Score:
                 "--map-tokens",
                 "0",
             ),
-            *("--auto-test", "--test-cmd", f"{sys.executable} -m pytest -q -x --tb=short", "--no-auto-commits"),
-            *("--message", asked(task), f"{task.module}.py"),
+            *("--auto-test", "--test-cmd", shlex.join(task.layout.command), "--no-auto-commits"),
+            *("--message", asked(task), task.path(task.layout.source)),
         ]
         environment = {**os.environ, "OPENAI_API_BASE": f"{url}/v1", "OPENAI_API_KEY": key, "HOME": str(folder.parent)}
         started = time.perf_counter()
@@ -160,7 +172,8 @@ def run_aider(task: Task, aider: Path, url: str, key: str) -> Score:
 
 
 def asked(task: Task) -> str:
-    return f"{task.module}() is wrong: the tests in tests/test_{task.module}.py fail. Fix {task.module}.py."
+    source, tests = (task.path(pattern) for pattern in (task.layout.source, task.layout.tests))
+    return f"{task.module}() is wrong: the tests in {tests} fail. Fix {source}."
 
 
 class repository:
@@ -172,10 +185,9 @@ class repository:
     def __enter__(self) -> Path:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name) / "project"
-        (folder / "tests").mkdir(parents=True)
-        (folder / f"{self._task.module}.py").write_text(self._task.source)
-        (folder / f"tests/test_{self._task.module}.py").write_text(self._task.tests)
-        (folder / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\n')
+        for path, text in self._task.layout.files(self._task.module, self._task.source, self._task.tests).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
         identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
         for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "start"]):
             subprocess.run(["git", *command], cwd=folder, check=True)
@@ -187,10 +199,9 @@ class repository:
 
 def passes(folder: Path, task: Task) -> bool:
     """Say whether the task's own tests pass on what lies in the folder."""
-    (folder / f"tests/test_{task.module}.py").write_text(task.tests)
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    (folder / task.path(task.layout.tests)).write_text(task.tests)
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=TEST_SECONDS)
+        done = subprocess.run(task.layout.command, cwd=folder, capture_output=True, check=False, timeout=TEST_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
@@ -206,13 +217,9 @@ def read_tasks(path: Path) -> Iterator[Task]:
 
 
 def _humanevalfix(data: dict[str, Any]) -> Task:
-    name = data["entry_point"]
-    source = f"{data['prompt']}{data['buggy_solution']}".strip("\n") + "\n"
-    tests = re.sub(r"\ncheck\(\w+\)\s*$", "\n", data["test"].strip("\n") + "\n")
-    tests = re.sub(rf"def check\({name}\):", f"def test_{name}():", tests)
-    tests = re.sub(r"def check\((\w+)\):", rf"def test_{name}():\n    \1 = {name}", tests)
-    functions = sorted(set(re.findall(r"^def (\w+)\(", source, re.MULTILINE)))
-    return Task(data["task_id"], name, source, f"from {name} import {', '.join(functions)}\n\n\n{tests.strip()}\n")
+    language = data["task_id"].partition("/")[0]
+    source, tests = LAYOUTS[language].of_humanevalfix(data)
+    return Task(data["task_id"], data["entry_point"], source, tests, language)
 
 
 def _quixbugs(data: dict[str, Any]) -> Task | None:

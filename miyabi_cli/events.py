@@ -247,14 +247,18 @@ def event_data(event: Event, *, run_id: str) -> dict[str, Any]:
 def event_of(data: Mapping[str, Any]) -> Event | None:
     """Return the event that `event_data` has made data of; None for a type that this version does not know.
 
-    A field that the data lacks has its default. Raises ValueError for data that is no event's: each field is held to
-    its type, since a log may be damaged.
+    A field that the data lacks has its default, each is held to its type. Raises ValueError for what is no event.
     """
     kind = KINDS.get(str(data.get("type")))
+    return record_of(kind, data) if kind else None
+
+
+def record_of(kind: Any, data: Mapping[str, Any]) -> Any:
+    """Return the dataclass that JSON data was made of. Raises ValueError for data that is none of it."""
     try:
-        return _record(kind, data) if kind else None
+        return _record(kind, data)
     except TypeError as error:
-        raise ValueError(f"not an event of the type {data.get('type')}: {error}") from None
+        raise ValueError(f"not a {kind.__name__}: {error}") from None
 
 
 LARGEST = 2**53  # up to here every JSON reader has the same number (RFC 8259, section 6)
@@ -286,12 +290,10 @@ def _value(hint: Any, value: Any, name: str) -> Any:
 
 
 def _is_a(hint: Any, value: Any) -> bool:
-    if hint is Any:
-        return True
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
     if get_origin(hint) is UnionType:
         return any(_is_a(part, value) for part in get_args(hint))
     if hint in (int, float):  # an infinity is no JSON, and nothing is counted that far
         return isinstance(value, int | hint) and not isinstance(value, bool) and abs(value) <= LARGEST
-    return isinstance(value, get_origin(hint) or hint)
+    return hint is Any or isinstance(value, get_origin(hint) or hint)

@@ -28,6 +28,7 @@ START = "start.diff"  # the patch of an earlier run that this one goes on from
 LOCK = "lock"
 SYNCED = (ToolStarted, RunEnded)
 STOPPED = "stopped"
+LIMIT = "limit"  # the status of a result that a larger limit may better
 CLAIM_SECONDS = 0.5  # longer than a reader holds the lock, to see whether the run is at work
 
 
@@ -39,7 +40,8 @@ def new_run_id(now: datetime | None = None) -> str:
 class RunLog:
     """Writes one run's directory, and holds its lock until `close`. Raises MachineError where the disk refuses.
 
-    With `resume` it goes on with that of a run that was stopped. Raises UsageError where that has ended meanwhile.
+    With `resume` it goes on with that of a run that was stopped, or ended by a limit. Raises UsageError where that has
+    come to another end meanwhile.
     """
 
     def __init__(self, run_id: str, redact: Callable[[str], str] = str, *, resume: bool = False) -> None:
@@ -49,9 +51,11 @@ class RunLog:
         self._lock = _claim(self.directory)
         try:
             if resume:
-                _refuse_finished(_load(self.directory))
+                run = _load(self.directory)
+                _refuse_finished(run)
                 _drop_torn_lines(self.directory / EVENTS)
-                (self.directory / ERROR).unlink(missing_ok=True)
+                for name in (ERROR,) if run.unpublished else (ERROR, RESULT):
+                    (self.directory / name).unlink(missing_ok=True)
             self._file: BufferedWriter = (self.directory / EVENTS).open("ab")
         except OSError as error:
             self._lock.release()
@@ -115,7 +119,8 @@ class Run:
     """One run as it lies on the disk.
 
     `status` without a result: "running", or "stopped" by what `error` says, and where it says nothing by a kill.
-    `came_from` is the id of the run from whose result it went on.
+    `came_from` is the id of the run from whose result it went on. `unpublished`: what it has come to was to become a
+    pull request, and has not.
     """
 
     run_id: str
@@ -126,11 +131,12 @@ class Run:
     result: dict[str, Any] | None
     error: str | None = None
     came_from: str | None = None
+    unpublished: bool = False
 
     @property
     def can_go_on(self) -> bool:
         """Whether `--resume` has something to go on from."""
-        return self.status == STOPPED and bool(self.repository)
+        return bool(self.repository) and (self.unpublished or self.status in (STOPPED, LIMIT))
 
 
 def list_runs(most: int | None = None) -> list[Run]:
@@ -162,7 +168,7 @@ def find_at_rest(name: str) -> Run:
 
 
 def find_stopped(name: str) -> Run:
-    """Return a run that can go on, by a name as `find_run` takes it.
+    """Return a run that can go on, as it was stopped or a limit has ended it, by a name as `find_run` takes it.
 
     Raises UsageError for one that has ended or has no beginning, MachineError for one that another process is at.
     """
@@ -227,7 +233,7 @@ def _is_running(directory: Path) -> bool:
 
 
 def _refuse_finished(run: Run) -> None:
-    if run.result is not None:
+    if run.result is not None and not run.unpublished and run.status != LIMIT:
         message = f"run {run.run_id} has come to its end: {run.status}"
         raise UsageError(message, hint=f"miyabi runs show {run.run_id} shows its result")
 
@@ -260,7 +266,16 @@ def _load(directory: Path) -> Run:
             came_from: str | None = run_id
         case _:
             came_from = None
-    return Run(directory.name, directory, task, repository, status, result, error, came_from)
+    return Run(
+        directory.name, directory, task, repository, status, result, error, came_from, _is_unpublished(first, result)
+    )
+
+
+def _is_unpublished(first: dict[str, Any], result: dict[str, Any] | None) -> bool:
+    match first, result or {}:
+        case {"options": {"flags": {"draft_pr": True}}}, {"status": "verified", "branch": str(), **more}:
+            return "pull_request" not in more
+    return False
 
 
 def _object(path: Path) -> dict[str, Any] | None:

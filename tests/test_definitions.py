@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miyabi_cli.agent.definitions import CodeRefused, definitions, replace_definitions, trimmed_code
+from miyabi_cli.agent.languages.language import CodeRefused
+from miyabi_cli.agent.languages.python import definitions, replace_definitions, trimmed_code
 
 SOURCE = '''"""Doc."""
 import os

@@ -111,7 +111,7 @@ def test_any_object_is_an_event_or_none_or_a_value_error(data: dict[str, Any]) -
     ],
 )
 def test_a_field_is_held_to_its_type(data: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="not an event of the type"):
+    with pytest.raises(ValueError, match="not a "):
         event_of(data)
 
 

@@ -62,6 +62,13 @@ def test_a_method_that_a_test_calls_is_found_through_the_import_of_its_module() 
     ]
 
 
+def test_what_a_file_of_the_traceback_calls_is_not_what_the_tests_call() -> None:
+    """Here `convert` is where it was raised, and `rounded`, which it calls, is a little likely alone."""
+    evidence = Evidence("Fix it.", 'File "pkg/money.py", line 6, in convert')
+    (found,) = find_focus(list(FILES), lambda path: FILES[path], evidence, is_test=lambda _: False, limit=4_000)
+    assert (found.path, found.likeliest) == ("pkg/money.py", ("convert",))
+
+
 def test_a_name_or_a_file_in_the_task_is_enough() -> None:
     assert focus("convert_names must sort its names", limit=60)[0][0] == "pkg/other.py"
     assert focus("document pkg/money.py")[0][0] == "pkg/money.py"

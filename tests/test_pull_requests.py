@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Miyabi, Ran
+from tests.support.dying import log_of
 from tests.support.github import TOKEN, FakeGitHub, comment, github_server, issue
 from tests.support.server import ChatServer, call, chat_server, say
 from tests.test_codegen import BREAK, FIXING, model, result_of
@@ -345,3 +346,26 @@ def test_a_run_by_an_issue_goes_on(codegen: Callable[..., Ran], github: FakeGitH
     assert "add(2, 3)" in first_prompt()
     assert result_of(ran)["pull_request"]["number"] in (5, 6)
     assert github.pulls[-1]["body"].startswith("Closes #12\n")
+
+
+def test_a_run_killed_before_its_branch_was_pushed_opens_its_pull_request_later(
+    codegen: Callable[..., Ran], github: FakeGitHub, miyabi: Miyabi, repository: Path, home: Path, git: Git
+) -> None:
+    """What a kill leaves between the result and the push is what a run that asks for no pull request leaves."""
+    assert codegen("Fix add()").code == 0
+    log = log_of(home)
+    first, *others, ended = log.read_text().splitlines()
+    begun = json.loads(first)
+    begun["options"]["flags"]["draft_pr"] = True
+    log.write_text("\n".join([json.dumps(begun), *others]) + "\n")
+    result = json.loads(ended)["result"]
+    assert f"--resume {log.parent.name} goes on with it" in miyabi("runs", "show", "last").stdout
+    ran = codegen("--resume", "last", "--format", "json")
+    assert ran.code == 0, ran.stderr
+    opened = result_of(ran)
+    assert opened.pop("pull_request")["number"] == github.pulls[0]["number"]
+    assert opened == result
+    assert codegen_prompts[-1].requests == []
+    assert git("rev-parse", result["branch"], cwd=github.bare).strip() == result["commit"]
+    again = codegen("--resume", "last")
+    assert (again.code, "has come to its end: verified" in again.stderr) == (2, True)

@@ -496,7 +496,7 @@ def test_what_nobody_goes_on_with_is_removed_in_the_end(project: Project) -> Non
     with chat_server(failing(FIXED)) as server:
         stopped_by_provider(project, server)
     (tree,) = project.trees()
-    next_run = (*CHECK, "--max-steps", "1")
+    next_run = (*CHECK, "--max-steps", "5")
     with chat_server(say("I can't.")) as server:
         project.codegen(TASK, *model(server), *next_run)
         assert project.trees() == [tree]
@@ -511,3 +511,58 @@ def test_all_that_can_be_resumed_is_removed_on_request(project: Project) -> None
         stopped_by_provider(project, server)
     assert "attempt-1" in project.miyabi("worktrees", "clean", "--all").stdout
     assert project.trees() == []
+
+
+# Ended by a limit
+
+
+def test_a_run_that_a_limit_has_ended_goes_on_where_it_was(project: Project, git: Git) -> None:
+    """The first process leaves a branch that is not verified, the second makes it what it should be."""
+    wrong = call("apply_patch", {"patch": FIX.replace("a + b", "a * b")})
+    mend = call("apply_patch", {"patch": FIX.replace("a - b", "a * b")})
+    before = state(project.root, git)
+    with chat_server(by_seed(attempt1=(wrong, mend, say("It adds now.")))) as server:
+        first = result_of(project.codegen(TASK, *model(server), *CHECK, "--max-steps", "1", "--format", "json"), 5)
+        assert (first["status"], first["checks"][0]["after"]) == ("limit", "fail")
+        assert "a * b" in git("show", f"{first['branch']}:calc.py", cwd=project.root)
+        goes_on = f"--resume {project.run_id} with a larger --max-steps goes on with it"
+        assert [goes_on in warning["message"] for warning in first["warnings"]] == [True]
+        assert f"{goes_on}" in project.miyabi("runs", "show", "last").stdout
+        same = result_of(project.resume("--format", "json"), 5)
+        assert (same["branch"], same["commit"], len(server.requests)) == (first["branch"], first["commit"], 1)
+        result = result_of(project.resume("--max-steps", "5", "--format", "json"))
+    assert (result["status"], result["branch"], result["warnings"]) == ("verified", first["branch"], [])
+    assert (result["attempts"][0]["steps"], len(server.requests)) == (3, 3)
+    assert "a + b" in git("show", f"{result['branch']}:calc.py", cwd=project.root)
+    assert (state(project.root, git), project.trees()) == (before, [])
+    ended = project.resume()
+    assert (ended.code, "has come to its end: verified" in ended.stderr) == (2, True)
+
+
+def test_a_branch_that_somebody_is_on_stays_as_it_was(project: Project, git: Git) -> None:
+    with chat_server(by_seed(attempt1=(FIXED, say("It adds now.")))) as server:
+        limited = [TASK, *model(server), "--check", "grep -q 'a + b' calc.py && ! test -e calc.pyc", "--check", "false"]
+        first = result_of(project.codegen(*limited, "--max-steps", "1", "--format", "json"), 5)
+        git("checkout", "-q", first["branch"], cwd=project.root)
+        (project.root / "more.txt").write_text("mine")
+        git("add", ".", cwd=project.root)
+        git("commit", "-qm", "mine", cwd=project.root)
+        mine = git("rev-parse", "HEAD", cwd=project.root)
+        result = result_of(project.resume(*CHECK, "--max-steps", "5", "--format", "json"))
+    assert git("rev-parse", first["branch"], cwd=project.root) == mine
+    assert result["status"] == "verified"
+    assert result["branch"] != first["branch"] or result["commit"] == first["commit"]
+
+
+def test_an_earlier_patch_that_is_not_verified_is_no_end_where_a_limit_was_reached(project: Project) -> None:
+    wrong = call("apply_patch", {"patch": FIX.replace("a + b", "a * b")})
+    turns = by_seed(attempt1=(wrong, say("Done.")), attempt2=(call("exec", {"cmd": "sleep 60"}),))
+    limits = ("--max-time", "6", "--attempts", "2", "--sandbox", "off")
+    with chat_server(turns) as server:
+        ran = project.codegen(TASK, *model(server), *CHECK, *limits, "--format", "json")
+    result = result_of(ran, 5)
+    assert result["status"] == "limit"
+    assert "time limit" in result["summary"]
+    assert result["attempts"][1]["status"] == "limit"
+    assert (result["lines_added"], bool(result["branch"])) == (1, True)
+    assert "--max-time goes on with it" in ran.stderr

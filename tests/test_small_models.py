@@ -160,3 +160,31 @@ def test_a_server_whose_model_has_no_tools_is_asked_for_objects(repository: Path
     assert "- apply_patch(patch)" in first["messages"][0]["content"]
     replayed = miyabi("runs", "replay", "last")
     assert (replayed.code, replayed.stdout) == (0, result_of(ran)["patch"]), replayed.stderr
+
+
+def in_rust(body: str) -> str:
+    return f"```rust\nfn add(a: i32, b: i32) -> i32 {{\n    {body}\n}}\n```"
+
+
+def test_other_languages_are_filled_in_rewritten_and_written_anew(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    source = (
+        "/// Adds.\npub fn add(a: i32, b: i32) -> i32 {\n    a - b\n}\n\npub fn two(a: i32) -> i32 {\n    a * 2\n}\n"
+    )
+    (repository / "src").mkdir()
+    (repository / "src/lib.rs").write_text(source)
+    git("add", ".", cwd=repository)
+    git("commit", "-qm", "rust", cwd=repository)
+    failing = "grep -q 'a + b' src/lib.rs || { echo src/lib.rs:3:5: assertion failed; exit 1; }"
+    flags = ["--check", failing, "--attempts", "3"]
+    replies = ("a - b // why", in_rust("a - b"), in_rust("a + b"))
+    ran = play(miyabi, repository, *replies, task="Mend src/lib.rs", flags=flags)
+    result = result_of(ran)
+    assert [attempt["status"] for attempt in result["attempts"]] == ["failed", "failed", "verified"]
+    told = source.replace("a - b", "a + b")
+    assert git("show", f"{result['branch']}:src/lib.rs", cwd=repository) == told.strip()
+    opened = [event for event in events(miyabi) if event["type"] == "conversation_opened"]
+    rewriting, anew = [event["messages"][0]["content"] for event in opened[1:]]
+    assert "```rust\n/// Adds.\npub fn add(a: i32, b: i32) -> i32 {\n    a - b\n}" in rewriting
+    assert "pub fn add(a: i32, b: i32) -> i32 {\n    …\n}\n```" in anew
+    filled = play(miyabi, repository, "a + b", task="Mend src/lib.rs", flags=flags)
+    assert "changed line 3 of src/lib.rs to `a + b`" in result_of(filled)["summary"]

@@ -20,7 +20,6 @@ from miyabi_cli.events import (
     ProgressMade,
     ProviderSwitched,
     ReplyStreaming,
-    WarningRaised,
 )
 from miyabi_cli.llm.counting import bound_of_messages, upper_bound
 from miyabi_cli.llm.provider import Provider
@@ -146,8 +145,8 @@ class Conversation:
                     elif isinstance(piece, Waiting):
                         yield ProgressMade(f"waiting {piece.seconds:.0f} s: {piece.reason}")
                     elif isinstance(piece, Switched):
-                        for event in self._switched(piece):
-                            yield event
+                        self._known = self._counted = 0  # the next server counts by another vocabulary
+                        yield ProviderSwitched(self.attempt, piece.failed, piece.provider, piece.model, piece.reason)
                     else:
                         yield ReplyStreaming(self.attempt, piece)
                         if piece.thought and watch.repeats(piece.thought):
@@ -160,13 +159,6 @@ class Conversation:
             raise BrokenReply(f"{self.provider.name} sent no reply")
         self.allowance.spend(reply.usage)
         yield reply
-
-    def _switched(self, piece: Switched) -> tuple[Event, ...]:
-        """Forget what the last server counted: the next has another vocabulary. Return what happened."""
-        self._known = self._counted = 0
-        told = f"{piece.failed} is given up ({piece.reason}): the run goes on with {piece.model} by {piece.provider}"
-        switched = ProviderSwitched(self.attempt, piece.failed, piece.provider, piece.model, piece.reason)
-        return switched, WarningRaised("provider", "", told)
 
     def _cut_off(self, watch: RepetitionWatch) -> Reply:
         """Return the reply whose stream is left because its thought goes round in a circle; nobody counts it for us."""

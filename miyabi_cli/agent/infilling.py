@@ -6,15 +6,15 @@ copy. Each program that comes of it is tried by the checks. Figures: docs/benchm
 
 from __future__ import annotations
 
-import ast
 import json
+import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from miyabi_cli.agent.allowance import Allowance
-from miyabi_cli.agent.definitions import Definition, body_offset, definitions
-from miyabi_cli.agent.focus import Excerpt
+from miyabi_cli.agent.focus import Excerpt, definitions_of
+from miyabi_cli.agent.languages.language import CodeRefused, Language
 from miyabi_cli.agent.loop import Ending
 from miyabi_cli.errors import ProviderError
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
@@ -26,7 +26,8 @@ from miyabi_cli.workspace.paths import Root
 INFILL = "infill"
 LINE_TOKENS = 48
 LINES_TRIED = 40
-NOTHING_TO_FILL = ("else:", "try:", "finally:", ")", "]", "}", "pass")
+# Brackets alone, and words that only begin a block.
+NOTHING_TO_FILL = re.compile(r"[\W_]*(?:(?:else|try|finally|pass|do|default|loop|unsafe)\b[\W_]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class _Gap:
     """A line to leave out: `number` counts from 0 in the file's lines, `first` is its function's first line."""
 
     path: str
+    language: Language
     number: int
     first: int
     last: int
@@ -58,7 +60,7 @@ class Infiller:
     answer: str = ""
     _sources: dict[str, str] = field(default_factory=dict)
     _gaps: Iterator[_Gap] = field(default=iter(()))
-    _seen: set[str] = field(default_factory=set)
+    _seen: set[Hashable] = field(default_factory=set)
     _changed: str = ""
 
     def __post_init__(self) -> None:
@@ -94,7 +96,7 @@ class Infiller:
         lines = self._sources[gap.path].split("\n")
         line = lines[gap.number]
         indent = indent_of(line)
-        notes = "".join(f"# {note}\n" for note in self.failures.splitlines())
+        notes = "".join(f"{gap.language.comment} {note}\n" for note in self.failures.splitlines())
         prefix = notes + "\n".join([*lines[gap.first : gap.number], indent])
         suffix = "\n" + "\n".join(lines[gap.number + 1 : gap.last]) + "\n"
         try:
@@ -106,15 +108,15 @@ class Infiller:
         return reply
 
     def _program(self, gap: _Gap, text: str) -> str | None:
-        """Return the file with the line filled in; None where it is not Python or was there before."""
+        """Return the file with the line filled in; None where it is not of the language or was there before."""
         lines = self._sources[gap.path].split("\n")
         old = lines[gap.number]
         lines[gap.number] = indent_of(old) + text.split("\n")[0].strip()
         program = "\n".join(lines)
         try:
-            meaning = ast.dump(ast.parse(program))
-            known = ast.dump(ast.parse(self._sources[gap.path]))
-        except (SyntaxError, ValueError):
+            meaning = gap.language.meaning(program)
+            known = gap.language.meaning(self._sources[gap.path])
+        except CodeRefused:
             return None
         if meaning == known or meaning in self._seen:
             return None
@@ -138,19 +140,13 @@ class Infiller:
 
 def _gaps(excerpt: Excerpt, source: str) -> Iterator[_Gap]:
     """Yield the lines of an excerpt's functions that are worth leaving out, the likeliest function first."""
-    try:
-        found = {one.name: one for one in definitions(source)}
-    except (SyntaxError, ValueError):
-        return
+    found = {one.name: one for one in definitions_of(excerpt.path, source)}
+    language = excerpt.language
     lines = source.split("\n")
     for name in excerpt.likeliest:
         if definition := found.get(name):
-            for number in _body(definition, lines):
+            start = definition.first - 1
+            for number in range(start + definition.body, min(definition.last, len(lines))):
                 text = lines[number].strip()
-                if text and not text.startswith("#") and text not in NOTHING_TO_FILL:
-                    yield _Gap(excerpt.path, number, definition.first - 1, definition.last)
-
-
-def _body(definition: Definition, lines: list[str]) -> range:
-    """Return the numbers, from 0, of the lines of a function's body without its docstring."""
-    return range(definition.first - 1 + body_offset(definition.source), min(definition.last, len(lines)))
+                if not text.startswith(language.comment) and not NOTHING_TO_FILL.fullmatch(text):
+                    yield _Gap(excerpt.path, language, number, start, definition.last)

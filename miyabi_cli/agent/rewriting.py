@@ -12,11 +12,10 @@ import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from miyabi_cli.agent.conversation import Conversation, Question
-from miyabi_cli.agent.definitions import CodeRefused, definitions, replace_definitions, trimmed_code, without_body
-from miyabi_cli.agent.focus import Excerpt
+from miyabi_cli.agent.focus import Excerpt, definitions_of
+from miyabi_cli.agent.languages.language import CodeRefused
 from miyabi_cli.agent.loop import Ending
 from miyabi_cli.errors import RepositoryError
 from miyabi_cli.events import Event, ReplyReceived, ToolEnded, ToolStarted
@@ -28,7 +27,7 @@ REWRITE = "rewrite"
 SAME = "the code is the same as before"
 STOP = ("\n```\n",)
 BAD_REPLIES_ENDED = 2
-DEFINED = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
+DEFINED = re.compile(r"\b(?:def|fn|func|function|const|let|var)\s+(?:\([^)\n]{0,200}\)\s*)?([\w$]+)")
 FENCE = re.compile(r"```[\w+.-]*[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 
 
@@ -131,12 +130,7 @@ class Rewriter:
         """Rewrite one file; say whether it is another now."""
         data = self.root.read(excerpt.path)
         old = data.decode("utf-8", "surrogateescape")
-        if PurePosixPath(excerpt.path).suffix == ".py":
-            new = replace_definitions(old, trimmed_code(code), excerpt.names)
-        elif excerpt.whole:
-            new = code.rstrip("\n") + "\n"
-        else:
-            raise CodeRefused(f"{excerpt.path} was not shown whole")
+        new = excerpt.language.replaced(old, code, excerpt.names)
         if new == old:
             return False
         self.root.write(excerpt.path, new.encode("utf-8", "surrogateescape"))
@@ -145,12 +139,13 @@ class Rewriter:
 
 def rewriting_prompt(task: str, excerpts: Sequence[Excerpt], failures: str) -> str:
     """Return the one message of a rewriting conversation: the code first, so that a cached prefix serves each try."""
-    shown = "\n\n".join(_shown(excerpt.path, excerpt.text) for excerpt in excerpts)
+    shown = "\n\n".join(_shown(excerpt, excerpt.text) for excerpt in excerpts)
     names = [name for excerpt in excerpts for name in excerpt.likeliest]
+    fence = f"```{excerpts[0].language.name}"
     what = f"function `{names[0]}`" if len(names) == 1 else "function that is to be changed"
-    ask = f"Fix the bug. Reply with only the whole corrected {what} in one ```python block."
+    ask = f"Fix the bug. Reply with only the whole corrected {what} in one {fence} block."
     if not failures.strip():
-        ask = "Do that. Reply with only the whole functions that change or are new, in one ```python block."
+        ask = f"Do that. Reply with only the whole functions that change or are new, in one {fence} block."
     return _joined(task, shown, failures, ask)
 
 
@@ -160,9 +155,9 @@ def anew_prompt(task: str, excerpt: Excerpt, source: str, failures: str) -> str:
     A model that sees a faulty function often copies the fault; `source` is the whole file.
     """
     name = excerpt.likeliest[0]
-    definition = next(one for one in definitions(source) if one.name == name)
-    shown = _shown(excerpt.path, without_body(definition.source))
-    ask = f"Write `{name}` anew. Reply with only the whole function in one ```python block."
+    definition = next(one for one in definitions_of(excerpt.path, source) if one.name == name)
+    shown = _shown(excerpt, definition.outline)
+    ask = f"Write `{name}` anew. Reply with only the whole function in one ```{excerpt.language.name} block."
     return _joined(task, shown, failures, ask)
 
 
@@ -172,13 +167,9 @@ def _joined(task: str, shown: str, failures: str, ask: str) -> str:
     return "\n\n".join(part for part in (task.strip(), shown, told, ask) if part)
 
 
-def _shown(path: str, text: str) -> str:
+def _shown(excerpt: Excerpt, text: str) -> str:
     fence = backticks(text)
-    return f"{' '.join(path.split())}:\n{fence}{_language(path)}\n{text}\n{fence}"
-
-
-def _language(path: str) -> str:
-    return {".py": "python", ".js": "javascript", ".rs": "rust", ".go": "go"}.get(PurePosixPath(path).suffix, "")
+    return f"{' '.join(excerpt.path.split())}:\n{fence}{excerpt.language.name}\n{text}\n{fence}"
 
 
 def _fences(text: str) -> list[str]:

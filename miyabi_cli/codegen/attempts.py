@@ -90,7 +90,8 @@ async def recover_attempt(plan: Plan, earlier: EarlierAttempt, ended: AttemptEnd
     Where the worktree is gone, so is the patch: it is lost, and made anew if it was good. An attempt that a limit has
     ended goes on where there is a larger one now.
     """
-    if ended.status == "limit" and earlier.by_tools and not plan.allowance.reached(ended.steps):
+    nothing_lost = earlier.by_tools or not (ended.lines_added or ended.lines_removed)
+    if ended.status == "limit" and nothing_lost and not plan.allowance.reached(ended.steps):
         return None
     attempt = Attempt(earlier.number, None, "failed", ended.reason, ended.summary, steps=ended.steps)
     attempt.usage, attempt.seconds = earlier.usage, earlier.seconds
@@ -233,6 +234,8 @@ async def _turn(plan: Plan, attempt: Attempt, worker: Worker) -> None:
     except BudgetReached as error:
         attempt.usage += error.usage
         worker.ending, worker.reason = "limit", error.message
+        if error.hint:
+            plan.voice.warn("budget", f"to go on: {error.hint}")
     except TimeoutError:
         worker.ending, worker.reason = "limit", f"the time limit of {plan.allowance.bounds.seconds:g} s"
 

@@ -18,6 +18,7 @@ from miyabi_cli.workspace.delivery import (
     commit_on_branch,
     find_commit,
     is_applied,
+    is_untouched,
     unique_branch,
 )
 from miyabi_cli.workspace.git import Git
@@ -28,8 +29,11 @@ from miyabi_cli.workspace.trees import patch_between
 SUBJECT_LIMIT = 72
 
 
-async def deliver(plan: Plan, request: CodegenRequest, best: Attempt) -> CodegenResult:
-    """Give the user the patch of an attempt; return the result without the run's totals."""
+async def deliver(plan: Plan, request: CodegenRequest, best: Attempt, limit: str = "") -> CodegenResult:
+    """Give the user the patch of an attempt; return the result without the run's totals.
+
+    `limit` says which one has ended the run before anything better came.
+    """
     staged, judged = best.staged, best.judged
     for remark in judged.remarks if judged else ():
         plan.voice.warn("check", remark)
@@ -46,8 +50,8 @@ async def deliver(plan: Plan, request: CodegenRequest, best: Attempt) -> Codegen
         worktree = str(best.worktree.tree)
     return CodegenResult(
         run_id=plan.workspace.run_id,
-        status=best.status,
-        summary=_summary(best),
+        status="limit" if limit else best.status,
+        summary=_summary(best, limit),
         base=plan.base,
         provider=plan.provider.name,
         model=plan.provider.model_name,
@@ -81,10 +85,20 @@ def _commit(plan: Plan, request: CodegenRequest, best: Attempt, staged: Staged) 
         names = (given,) if given else (f"{PREFIX}/*{mark}*", f"{PREFIX}-*{mark}*")
         if made := find_commit(plan.repository, staged.tree, plan.base, names):
             return made  # the process before has made it, and was stopped then
-    name = request.delivery.branch or unique_branch(plan.repository, request.name, mark)
     message = commit_message(request.name, _summary(best), plan.provider.model_name)
-    commit = commit_on_branch(plan.workspace, staged, base=plan.base, branch=name, message=message, author=author)
+    name, replaced = _branch(plan, request, mark)
+    commit = commit_on_branch(
+        plan.workspace, staged, base=plan.base, branch=name, message=message, author=author, replaced=replaced
+    )
     return name, commit
+
+
+def _branch(plan: Plan, request: CodegenRequest, mark: str) -> tuple[str, str | None]:
+    """Return the branch to make or, where a limit had ended the run before, the one to change, with its commit."""
+    given, made = request.delivery.branch, plan.earlier.delivered if plan.earlier else None
+    if made and given in (None, made[0]) and is_untouched(plan.repository, *made):
+        return made
+    return given or unique_branch(plan.repository, request.name, mark), None
 
 
 async def _apply(plan: Plan, request: CodegenRequest, best: Attempt, staged: Staged) -> None:
@@ -123,11 +137,12 @@ def _printable(text: str) -> str:
     )
 
 
-def _summary(best: Attempt) -> str:
+def _summary(best: Attempt, limit: str = "") -> str:
+    reason = "; ".join(dict.fromkeys(part for part in (best.reason, limit) if part))
     if best.staged is None:
-        return best.reason or "nothing was changed"
+        return reason or "nothing was changed"
     said = best.summary.strip() or "changed " + ", ".join(change.path for change in best.staged.files[:5])
-    return f"{said} ({best.reason})" if best.reason else said
+    return f"{said} ({reason})" if reason else said
 
 
 def _paths(staged: Staged | None, status: str) -> tuple[str, ...]:

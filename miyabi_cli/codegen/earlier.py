@@ -15,6 +15,7 @@ from miyabi_cli.events import (
     ConversationOpened,
     Event,
     ReplyReceived,
+    RunEnded,
     RunResumed,
     RunStarted,
     WarningRaised,
@@ -64,7 +65,10 @@ class EarlierAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """The processes of a run so far. `seconds` are those in which one was at work, as far as their events tell."""
+    """The processes of a run so far. `seconds` are those in which one was at work, as far as their events tell.
+
+    `delivered` are the branch and the commit that it has come to, where a limit has ended it.
+    """
 
     started: RunStarted
     options: Mapping[str, Any]
@@ -74,6 +78,7 @@ class Earlier:
     seconds: float
     warnings: tuple[WarningRaised, ...]
     attempts: Mapping[int, EarlierAttempt]
+    delivered: tuple[str, str] | None = None
 
 
 def read_earlier(run_id: str, lines: Iterable[Mapping[str, Any]]) -> Earlier | None:
@@ -153,8 +158,16 @@ class _Reader:
             usage=sum((part.usage for part in self._parts.values()), Usage()),
             seconds=self._whole.seconds,
             warnings=tuple(event for event in self._whole.events if isinstance(event, WarningRaised)),
+            delivered=self._delivered(),
             attempts={
                 number: EarlierAttempt(number, tuple(part.events), part.usage, part.seconds)
                 for number, part in self._parts.items()
             },
         )
+
+    def _delivered(self) -> tuple[str, str] | None:
+        for event in reversed(self._whole.events):
+            match event:
+                case RunEnded({"branch": str(branch), "commit": str(commit)}):
+                    return branch, commit
+        return None

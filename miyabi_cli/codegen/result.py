@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from miyabi_cli.events import WarningRaised
+from miyabi_cli.errors import MachineError
+from miyabi_cli.events import WarningRaised, record_of
 from miyabi_cli.messages import Usage
 from miyabi_cli.workspace.check_records import TestsDelta
 
@@ -83,6 +85,15 @@ class CodegenResult:
         if self.pull_request is None:
             del data["pull_request"]
         return {**data, "patch": self.patch_bytes.decode("utf-8", "replace")}
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], patch: bytes) -> CodegenResult:
+        """Return the result of a run that has ended, of its object and its patch. Raises MachineError for another."""
+        try:
+            result: CodegenResult = record_of(cls, data)
+        except ValueError as error:
+            raise MachineError(f"the result of a run is damaged: {error!s:.200}", hint="begin the task anew") from None
+        return dataclasses.replace(result, patch=patch.decode("utf-8", "surrogateescape"))
 
     @property
     def patch_bytes(self) -> bytes:

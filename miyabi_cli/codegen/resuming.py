@@ -11,6 +11,11 @@ from miyabi_cli.workspace.git import Git
 from miyabi_cli.workspace.workspaces import STOPPED, Workspace, discard, worktree_folders
 
 ANEW = "begin the task anew"
+# What lifts a limit, by a word of how `Allowance.reached` names it.
+LARGER = {
+    "month": "budget.monthly_usd",
+    **{"steps": "--max-steps", "time limit": "--max-time", "tokens": "limits.tokens", "USD": "--max-cost"},
+}
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -33,3 +38,10 @@ def base_again(workspace: Workspace, earlier: Earlier) -> str:
     if Git(workspace.git_dir).ask("cat-file", "-e", f"{started.base}^{{commit}}").exit_code:
         raise RepositoryError(f"the commit that run {workspace.run_id} began from is gone: {started.base}", hint=ANEW)
     return started.base
+
+
+def going_on(run_id: str, limit: str) -> str:
+    """Say how a run goes on that a limit has ended."""
+    flag = next((flag for word, flag in LARGER.items() if word in limit), "")
+    larger = f" with a larger {flag}" if flag else ""
+    return f"miyabi codegen --resume {run_id}{larger} goes on with it"

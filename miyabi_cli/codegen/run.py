@@ -10,7 +10,7 @@ from dataclasses import replace
 from miyabi_cli import __version__
 from miyabi_cli.agent.allowance import Allowance, Bounds
 from miyabi_cli.agent.context import Task, folder_at_hand
-from miyabi_cli.codegen.attempts import KEPT, Attempt, make_attempt, recover_attempt
+from miyabi_cli.codegen.attempts import KEPT
 from miyabi_cli.codegen.base import base_runs
 from miyabi_cli.codegen.continuing import start_tree
 from miyabi_cli.codegen.delivery import deliver
@@ -20,7 +20,8 @@ from miyabi_cli.codegen.means import Means
 from miyabi_cli.codegen.plan import Emit, Plan, Voice
 from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.codegen.result import CodegenResult
-from miyabi_cli.codegen.resuming import base_again
+from miyabi_cli.codegen.resuming import base_again, going_on
+from miyabi_cli.codegen.tries import make_attempts
 from miyabi_cli.errors import UsageError
 from miyabi_cli.events import RunResumed, RunStarted
 from miyabi_cli.llm.provider import Provider
@@ -57,9 +58,9 @@ async def run_codegen(
     `keep` is given the patch before it is delivered, so that it is not lost where that fails; `conclude` is given the
     result while the worktrees are still there, so that a run which is killed after has its result. Raises MiyabiError
     where provider, repository, sandbox or machine fail; every other end is a result. A run that fails or is cancelled
-    leaves the worktrees with which it can go on.
+    leaves the worktrees with which it can go on, and so does one that a limit has ended.
 
-    With `earlier` it goes on with a run that was stopped: of the request, task and base are then the run's own.
+    With `earlier` it goes on with such a run: of the request, task and base are then the run's own.
     """
     started = time.monotonic() - (earlier.seconds if earlier else 0.0)
     redactor = means.redactor
@@ -71,24 +72,26 @@ async def run_codegen(
     stopped = True
     try:
         plan = await open_plan(request, means, workspace, voice, earlier)
-        attempts = await _attempts(plan, request)
-        best = min(attempts, key=_rank)
+        tries = await make_attempts(plan, request)
+        best = tries.best
         if best.staged:
             keep(best.staged.patch)
             _warn_of_secrets(best.staged.patch, redactor, voice)
         best.summary = redactor.redact(best.summary)
-        delivered = await deliver(plan, request, best)
+        delivered = await deliver(plan, request, best, tries.limit)
+        if tries.limit:
+            voice.warn(KEPT, f"the work so far is kept: {going_on(run_id, tries.limit)}")
         result = replace(
             redactor.redact_data(delivered),
             patch=delivered.patch,
             run_id=run_id,
-            attempts=tuple(attempt.report() for attempt in attempts),
+            attempts=tuple(attempt.report() for attempt in tries.attempts),
             usage=plan.allowance.usage,
             warnings=tuple(voice.warnings),
             seconds=round(time.monotonic() - started, 3),
         )
         conclude(result)
-        stopped = False
+        stopped = bool(tries.limit)
         return result
     finally:
         await asyncio.to_thread(workspace.close, stopped=stopped)
@@ -211,70 +214,3 @@ def _configured(request: CodegenRequest, settings: Settings) -> tuple[Check, ...
     if request.requested_checks:
         return tuple(Check(command, command, requested=True) for command in request.requested_checks)
     return tuple(Check(check.name, check.command, check.timeout) for check in settings.checks)
-
-
-async def _attempts(plan: Plan, request: CodegenRequest) -> list[Attempt]:
-    """Make attempts, `jobs` at a time, until one is verified or all are made; return those that came to an end."""
-    wanted = request.tries(plan.profile)
-    earlier = plan.earlier.attempts if plan.earlier else {}
-    ended = await _recovered(plan)
-    if any(_is_enough(plan, request, attempt) for attempt in ended):
-        return ended
-    made = {attempt.number for attempt in ended}
-    numbers = iter([number for number in range(1, wanted + 1) if number not in made])
-    failure: Exception | None = None
-
-    async def work() -> None:
-        for number in numbers:
-            if plan.allowance.reached(0) and ended:
-                return
-            attempt = await make_attempt(plan, number, earlier.get(number))
-            ended.append(attempt)
-            if _is_enough(plan, request, attempt):
-                raise _Found
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(request.jobs, wanted)):
-                group.create_task(work())
-    except* _Found:
-        pass
-    except* Exception as failed:
-        failure = failed.exceptions[0]
-    # What fails in another attempt does not matter any more once one is good enough. It is raised only here, since
-    # Python before 3.11.4 wraps what is raised in `except*` in a group.
-    if failure and not any(_is_enough(plan, request, attempt) for attempt in ended):
-        raise failure
-    return sorted(ended, key=lambda attempt: attempt.number)
-
-
-async def _recovered(plan: Plan) -> list[Attempt]:
-    """Return the attempts that came to an end before the run was stopped."""
-    earlier = plan.earlier.attempts if plan.earlier else {}
-    found = [await recover_attempt(plan, one, one.ended) for _, one in sorted(earlier.items()) if one.ended]
-    return [attempt for attempt in found if attempt is not None]
-
-
-def _is_enough(plan: Plan, request: CodegenRequest, attempt: Attempt) -> bool:
-    """Say whether no further attempt is needed.
-
-    A small model's first try often changes something that neither breaks nor mends: it goes on until a test is fixed.
-    """
-    if not request.checks_wanted:
-        return attempt.staged is not None
-    if plan.profile.editing == "rewrite":
-        return attempt.judged is not None and attempt.judged.settled
-    return attempt.status == "verified"
-
-
-class _Found(Exception):
-    """One attempt is good enough: the others are cancelled."""
-
-
-def _rank(attempt: Attempt) -> tuple[int, int, int, int]:
-    """Order attempts, the best first: verified, changed, fewest broken and failing tests, smallest diff."""
-    staged, judged = attempt.staged, attempt.judged
-    failing = sum(status == "fail" for run in judged.runs for status in run.tests.values()) if judged else 0
-    size = staged.lines_added + staged.lines_removed if staged else 0
-    broken = judged.broken + failing if judged else 0
-    return (attempt.status != "verified", 0 if staged else 1, broken, size)

@@ -38,8 +38,9 @@ class OneRun:
     async def do(self, *, resume: bool = False) -> CodegenResult:
         """Do the run, or go on with it where it was stopped."""
         from miyabi_cli.codegen.earlier import read_earlier
+        from miyabi_cli.codegen.result import CodegenResult
         from miyabi_cli.codegen.run import run_codegen
-        from miyabi_cli.runs import PATCH, START, open_log, read_log
+        from miyabi_cli.runs import PATCH, START, find_run, open_log, read_log, read_patch
 
         request, redactor = self.request, self.means.redactor
         with open_log(self.run_id, redactor.redact, resume=resume) as log:
@@ -56,9 +57,13 @@ class OneRun:
 
             conclude = functools.partial(self._conclude, log)
             keep = functools.partial(log.keep, PATCH)
-            result = await run_codegen(
-                request, self.means, run_id=self.run_id, emit=emit, keep=keep, conclude=conclude, earlier=earlier
-            )
+            run = find_run(self.run_id) if resume else None
+            if run and run.result and run.unpublished:
+                result = CodegenResult.of(run.result, read_patch(run.directory))
+            else:
+                result = await run_codegen(
+                    request, self.means, run_id=self.run_id, emit=emit, keep=keep, conclude=conclude, earlier=earlier
+                )
             if self.destination:
                 result = await publish_result(self.destination, request, result, redactor, emit)
                 conclude(result)

@@ -117,8 +117,8 @@ def _write_text(found: Run, streams: Streams, *, events: bool) -> None:
         typer.echo(f"{ended}: {found.directory}")
         if (patch := found.directory / PATCH).exists():
             typer.echo(f"the patch so far: {patch}")
-        if found.can_go_on:
-            typer.echo(f"miyabi codegen --resume {found.run_id} goes on with it")
+    if found.unpublished or (found.can_go_on and found.result is None):  # a limit's result says it itself
+        typer.echo(f"miyabi codegen --resume {found.run_id} goes on with it")
     if found.came_from:
         typer.echo(f"  it went on from run {plain_text(found.came_from)}")
 

@@ -202,7 +202,7 @@ class _Batch:
         head: Line = {"id": task.id, "digest": task.digest, "run_id": run_id}
         try:
             asked = _asked(task, self.values, self.given, stopped.recorded if stopped else None)
-            result = stopped.run.result if stopped else None
+            result = None if stopped is None or stopped.run.can_go_on else stopped.run.result
             if result is None:
                 self.progress.started(task.id, run_id, goes_on=stopped is not None)
                 with failure_in_summary(task.task or f"issue {task.issue}", begun):

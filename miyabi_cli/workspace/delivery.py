@@ -30,19 +30,28 @@ LOOSE_OBJECTS = 100  # as git's own transfer.unpackLimit: fewer become loose obj
 
 
 def commit_on_branch(
-    workspace: Workspace, staged: Staged, *, base: str, branch: str, message: str, author: Identity
+    workspace: Workspace,
+    staged: Staged,
+    *,
+    base: str,
+    branch: str,
+    message: str,
+    author: Identity,
+    replaced: str | None = None,
 ) -> str:
     """Put a staged tree on a new branch, as a commit on `base` by `author`; return its id.
 
     The repository gets objects and that branch; its index, HEAD, configuration and working tree stay as they are,
-    and none of its hooks runs. Raises RepositoryError where the branch exists or can't be made.
+    and none of its hooks runs. With `replaced`, a commit, the branch is one that `is_untouched` since the run made it
+    there. Raises RepositoryError where the branch exists otherwise, or can't be made.
     """
     repository = workspace.repository
-    check_branch(repository, branch)
+    if replaced is None:
+        check_branch(repository, branch)
     private = Git(workspace.git_dir)
     commit = write_commit(private, staged.tree, base, message, author)
     _hand_over(private, repository, commit, base)
-    _make_branch(repository, branch, commit, author)
+    _make_branch(repository, branch, commit, author, replaced)
     return commit
 
 
@@ -58,6 +67,14 @@ def find_commit(repository: Repository, tree: str, base: str, names: tuple[str, 
         if (of_tree, parent) == (tree, base):
             return name.removeprefix("refs/heads/"), commit
     return None
+
+
+def is_untouched(repository: Repository, branch: str, commit: str) -> bool:
+    """Say whether a branch is where a run has made it, and checked out nowhere."""
+    git = Git(repository.git_dir)
+    form = "--format=%(objectname)%00%(worktreepath)"
+    found = git.ask("for-each-ref", form, f"refs/heads/{branch}")
+    return found.exit_code == 0 and os.fsdecode(found.output).rstrip("\n") == f"{commit}\0"
 
 
 def unique_branch(repository: Repository, text: str, run: str) -> str:
@@ -197,12 +214,12 @@ def _hand_over(private: Git, repository: Repository, commit: str, base: str) -> 
         theirs.run("index-pack", "--strict", "--stdin", input=pack)
 
 
-def _make_branch(repository: Repository, branch: str, commit: str, author: Identity) -> None:
+def _make_branch(repository: Repository, branch: str, commit: str, author: Identity, replaced: str | None) -> None:
     # The reflog names who did it.
     variables = {"GIT_COMMITTER_NAME": author.name, "GIT_COMMITTER_EMAIL": author.email}
     git = Git(repository.git_dir, environment=variables)
-    absent = "0" * len(commit)
-    answer = git.ask("update-ref", "-m", "miyabi: new branch", f"refs/heads/{branch}", commit, absent)
+    before, what = (replaced, "gone on with") if replaced else ("0" * len(commit), "new branch")
+    answer = git.ask("update-ref", "-m", f"miyabi: {what}", f"refs/heads/{branch}", commit, before)
     if answer.exit_code:
         raise RepositoryError(f"can't make the branch {branch}: {last_word(answer)}", hint="name another by --branch")
 

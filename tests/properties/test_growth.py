@@ -5,6 +5,8 @@ Each input is so long that a reader whose time grows with its square would need 
 
 from __future__ import annotations
 
+import functools
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from miyabi_cli.agent.languages import LANGUAGES
+from miyabi_cli.agent.languages.language import MAXIMUM_SOURCE
+from miyabi_cli.agent.languages.lexing import read_code
 from miyabi_cli.errors import MiyabiError
 from miyabi_cli.fences import backticks, fenced
 from miyabi_cli.llm.objects.mending import objects_in, read_json
@@ -263,3 +268,12 @@ def test_settings_files(head: str, text: str) -> None:
 def test_many_unknown_keys() -> None:
     check(lambda: settings_of(parse_settings("".join(f"key{n}: 1\n" for n in range(20_000)).encode(), "f")))
     check(lambda: settings_of(parse_settings(("checks:\n" + "  - {nam: 1}\n" * 20_000).encode(), "f")))
+
+
+@pytest.mark.parametrize("piece", [" ", '"\\', "`${", "/[", "fn f\n", "int f(a)\n", "class a {\n f() {}\n"])
+def test_functions_of_a_source(piece: str) -> None:
+    source = long(piece, MAXIMUM_SOURCE)
+    for language in LANGUAGES:
+        if language.name not in ("python", "typescript"):  # Python has its own parser, TypeScript that of JavaScript
+            check(functools.partial(language.definitions, source))
+    check(lambda: read_code(source, re.compile("(?P<comment>//)|(?P<template>`)|(?P<brace>[{}])")))

@@ -1,49 +1,35 @@
-"""The functions and classes of a Python file, and putting new ones in the place of old ones."""
+"""Python: functions and methods by the standard library's parser, and putting new ones in the place of old ones."""
 
 from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 
+from miyabi_cli.agent.languages.language import MAXIMUM_SOURCE, CodeRefused, Definition, Language, ending_in
 from miyabi_cli.workspace.indentation import indent_of
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A function or method: `name` is qualified (`Class.method`), lines count from 1, decorators included."""
-
-    name: str
-    first: int
-    last: int
-    indent: int
-    source: str
-    calls: frozenset[str]
-
-
-class CodeRefused(ValueError):
-    """A reply's code that can't be used; the message is for the model."""
-
-
 def definitions(source: str) -> tuple[Definition, ...]:
     """Return the functions and methods of a file in their order; nested functions belong to their outer one.
 
-    Raises SyntaxError (or ValueError, for a NUL) where the file is not Python.
+    Raises CodeRefused where the file is not Python, or too large.
     """
     lines = source.split("\n")
-    return tuple(_definition(name, node, lines) for name, node in _functions(ast.parse(source)))
+    return tuple(_definition(name, node, lines) for name, node in _functions(_parsed(source)))
 
 
-def replace_definitions(source: str, code: str, shown: Sequence[str]) -> str:
-    """Return `source` with the functions of `code` in place of those of the same name.
+def replace_definitions(source: str, reply: str, shown: Sequence[str]) -> str:
+    """Return `source` with the functions of a reply's code in place of those of the same name.
 
     `shown` are the qualified names that the model was shown: a bare function whose name only a shown method bears is
     that method. A function or class that is new goes to the end, an import that is new to the other imports. What
-    else `code` says at its top level, a call say, is left out. Raises CodeRefused where nothing is left to put in.
+    else it says at its top level, a call say, is left out. Raises CodeRefused where nothing is left to put in.
     """
+    code = trimmed_code(reply)
     new = _parsed(code)
     old = {definition.name: definition for definition in definitions(source)}
     replaced, added = _matched(new, code, shown, old)
@@ -94,24 +80,28 @@ def trimmed_code(code: str) -> str:
     for end in range(len(lines), 0, -1):
         text = "\n".join(lines[:end])
         try:
-            if ast.parse(text).body:
+            if _parsed(text).body:
                 return text.rstrip()
-        except (SyntaxError, ValueError):
+        except CodeRefused:
             continue
     raise CodeRefused("the code is not Python")
 
 
 def _parsed(code: str) -> ast.Module:
-    try:
-        return ast.parse(code)
-    except (SyntaxError, ValueError) as error:
-        raise CodeRefused(f"the code is not Python: {error}") from None
+    if len(code) > MAXIMUM_SOURCE:
+        raise CodeRefused("the file is too large")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of invalid escapes and the like, which are not ours to tell
+        try:
+            return ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise CodeRefused(f"the code is not Python: {error}") from None
 
 
 def _check(source: str) -> None:
     try:
-        ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+        _parsed(source)
+    except CodeRefused as error:
         raise CodeRefused(f"with the new code the file is not Python any more: {error}") from None
 
 
@@ -126,12 +116,23 @@ def _functions(module: ast.Module) -> Iterator[tuple[str, FunctionNode]]:
 
 
 def _definition(name: str, node: FunctionNode, lines: Sequence[str]) -> Definition:
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    first = _first_line(node)
     last = node.end_lineno or node.lineno
     calls = frozenset(
         called for inner in ast.walk(node) if isinstance(inner, ast.Call) and (called := _called(inner.func))
     )
-    return Definition(name, first, last, node.col_offset, "\n".join(lines[first - 1 : last]), calls)
+    source = lines[first - 1 : last]
+    _, docstring_end = _docstring_lines(node)
+    body = (docstring_end or _first_line(node.body[0]) - 1) - (first - 1)
+    indent = indent_of(source[body]) if 0 < body < len(source) else " " * (node.col_offset + 4)
+    outline = "\n".join([*source[:body], f"{indent}..."])
+    owner = (f"class {name.split('.')[0]}:", "") if "." in name else ("", "")
+    return Definition(name, first, last, node.col_offset, "\n".join(source), body, outline, calls, owner)
+
+
+def _first_line(node: ast.stmt) -> int:
+    decorators: Sequence[ast.expr] = getattr(node, "decorator_list", ())
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def _called(node: ast.expr) -> str:
@@ -147,38 +148,23 @@ def _method_of(name: str, shown: Sequence[str], old: dict[str, Definition]) -> s
 
 def _with_docstring_of(old: Definition, text: str) -> str:
     """Keep the old docstring: small models shorten it, or leave it out."""
-    first, last = _docstring_lines(old.source)
+    first, last = _docstring_lines(_function_of(old.source))
     if not first:
         return text
     kept = old.source.split("\n")[first - 1 : last]
     lines = text.split("\n")
-    new_first, new_last = _docstring_lines(text)
+    function = _function_of(text)
+    new_first, new_last = _docstring_lines(function)
     if new_first:
         return "\n".join([*lines[: new_first - 1], *kept, *lines[new_last:]])
-    body = _function_of(text).body[0]
-    start = min([body.lineno, *(decorator.lineno for decorator in getattr(body, "decorator_list", ()))])
-    if _function_of(text).lineno == body.lineno:  # `def f(): return 1` has no line for it
+    start = _first_line(function.body[0])
+    if function.lineno == function.body[0].lineno:  # `def f(): return 1` has no line for it
         return text
     return "\n".join([*lines[: start - 1], *kept, *lines[start - 1 :]])
 
 
-def body_offset(source: str) -> int:
-    """Return how many lines of a function's source come before its body: decorators, signature, docstring."""
-    _, docstring_end = _docstring_lines(source)
-    return docstring_end or _function_of(source).body[0].lineno - 1
-
-
-def without_body(source: str) -> str:
-    """Return a function's source with `...` for its body; signature and docstring stay."""
-    offset = body_offset(source)
-    lines = source.split("\n")
-    first = lines[offset] if offset < len(lines) else ""
-    return "\n".join([*lines[:offset], indent_of(first) + "..."])
-
-
-def _docstring_lines(source: str) -> tuple[int, int]:
+def _docstring_lines(function: FunctionNode) -> tuple[int, int]:
     """Return the first and last line of a function's docstring, (0, 0) without one that has lines of its own."""
-    function = _function_of(source)
     node = function.body[0]
     alone = (
         len(function.body) > 1 and node.lineno > function.lineno and function.body[1].lineno > (node.end_lineno or 0)
@@ -191,7 +177,7 @@ def _function_of(source: str) -> FunctionNode:
     """Parse the source of one function, however deep it is indented; its lines keep their numbers."""
     indent = len(source) - len(source.lstrip())
     # Inside an `if`, indented text needs no change, so that strings over several lines stay as they are.
-    module = ast.parse(f"if True:\n{source}" if indent else source)
+    module = _parsed(f"if True:\n{source}" if indent else source)
     if indent:
         ast.increment_lineno(module, -1)
         module = ast.Module(body=getattr(module.body[0], "body", []), type_ignores=[])
@@ -210,7 +196,7 @@ def _indented(text: str, indent: int) -> str:
 
 def _with_imports(source: str, new: ast.Module) -> str:
     """Add the imports of `new` that the file lacks, after its last import at the top, or after its docstring."""
-    tree = ast.parse(source)
+    tree = _parsed(source)
     known = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)}
     names = {
         alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
@@ -235,3 +221,48 @@ def _after_docstring(tree: ast.Module) -> int:
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
         return first.end_lineno or 0
     return 0
+
+
+def _meaning(source: str) -> str:
+    return ast.dump(_parsed(source))
+
+
+def _preamble(source: str) -> str:
+    """Return the imports at the top level; "" where the file is not Python."""
+    try:
+        body = _parsed(source).body
+    except CodeRefused:
+        return ""
+    lines = source.split("\n")
+    imports = (node for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+    return "\n".join("\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in imports)
+
+
+def _imported(source: str, _path: str, sources: Sequence[str]) -> Iterable[str]:
+    """Return the files that a file's imports name, whatever folder the packages lie in."""
+    try:
+        tree = _parsed(source)
+    except CodeRefused:
+        return ()
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names += [module, *(f"{module}.{alias.name}".lstrip(".") for alias in node.names)]
+    stems = list(dict.fromkeys(name.replace(".", "/") for name in names))
+    return [path for stem in stems for path in ending_in([stem], sources, ("__init__",))]
+
+
+PYTHON = Language(
+    name="python",
+    title="Python",
+    suffixes=(".py",),
+    comment="#",
+    definitions=definitions,
+    replaced=replace_definitions,
+    meaning=_meaning,
+    preamble=_preamble,
+    imported=_imported,
+)
