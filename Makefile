@@ -6,6 +6,8 @@ VLLM_VENV ?= .venv-vllm
 REPOSITORIES ?= build/repositories
 SEED ?= 1
 SECONDS ?= 600
+# Tests wait for servers and processes half of their time.
+WORKERS ?= $(shell echo $$(( ( $$(nproc) * 3 + 1 ) / 2 )))
 SOURCES := miyabi_cli tests benchmarks scripts
 
 .PHONY: install format check test test-vllm test-real soak demo bench generate
@@ -28,7 +30,7 @@ check: install
 	$(BIN)/mypy
 
 test: install
-	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report term:skip-covered
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report term:skip-covered
 
 # A real vLLM on this machine's processors, with a tiny model that says what the tests have written.
 test-vllm: install

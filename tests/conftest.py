@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import venv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -40,13 +43,38 @@ def home(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with pytest alone.
+
+    Each run of pytest loads all plugins that are installed; those of the tests' own environment take as long as all the
+    rest of a check.
+    """
+    root = tmp_path_factory.mktemp("bare") / "venv"
+    venv.create(root, symlinks=True)
+    packages = next(root.glob("lib/python*/site-packages"))
+    for requirement in ("pytest", "pluggy", "iniconfig", "packaging", "pygments"):
+        for path in {file.parts[0] for file in distribution(requirement).files or () if file.parts[0] != ".."}:
+            found = Path(str(distribution(requirement).locate_file(path)))
+            if found.is_dir():
+                shutil.copytree(found, packages / path, dirs_exist_ok=True)
+            else:
+                shutil.copy(found, packages / path)
+    for name in ("python", "activate", "activate.csh", "activate.fish", "Activate.ps1"):
+        (root / "bin" / name).unlink(missing_ok=True)  # `python` stays the tests' own, with linters
+    program = root / "bin/pytest"
+    program.write_text(f"#!{root}/bin/python3\nimport sys\n\nimport pytest\n\nsys.exit(pytest.main())\n")
+    program.chmod(0o755)
+    return root
+
+
 @pytest.fixture
-def environment(home: Path) -> dict[str, str]:
-    """The environment of a user who has nothing set up but a name, and the interpreter of the tests on PATH."""
+def environment(home: Path, bare_python: Path) -> dict[str, str]:
+    """The environment of a user with nothing set up but a name; on PATH a Python with pytest, then the tests' own."""
     kept = {name: os.environ[name] for name in ("LANG", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
     return {
         **kept,
-        "PATH": f"{Path(PYTHON).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{bare_python}/bin:{Path(PYTHON).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
         "MIYABI_DATA_DIR": str(home / "data"),
         "MIYABI_CACHE_DIR": str(home / "cache"),
