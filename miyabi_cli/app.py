@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from miyabi_cli import __version__
-from miyabi_cli.commands import codegen, doctor, init, model, runs, trust, usage, worktrees
+from miyabi_cli.commands import bench, codegen, doctor, init, model, review, runs, triage, trust, usage, worktrees
 from miyabi_cli.commands.asynchronous import Interrupted
 from miyabi_cli.commands.begun import Begun
 from miyabi_cli.commands.unforeseen import explain
@@ -34,11 +34,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("codegen", epilog=codegen.EPILOG)(codegen.codegen)
+app.add_typer(bench.app, name="bench")
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("init")(init.init)
+app.command("review", epilog=review.EPILOG)(review.review)
 app.add_typer(model.app, name="model")
 app.add_typer(runs.app, name="runs")
 app.add_typer(worktrees.app, name="worktrees")
+app.command("triage", epilog=triage.EPILOG)(triage.triage)
 app.command("trust")(trust.trust)
 app.command("usage", epilog=usage.EPILOG)(usage.usage)
 
@@ -99,15 +102,17 @@ def _report(kind: str, message: str, hint: str | None, code: ExitCode, begun: Be
 
     redact, hint = begun.redactor.redact, begun.hint(hint)
     message, hint = plain_text(redact(message)), plain_text(redact(hint)) if hint else None
+    told = f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")
     with contextlib.suppress(OSError):
-        print(f"error: {message}", file=sys.stderr)
-        if hint:
-            print(f"hint: {hint}", file=sys.stderr)
+        sys.stderr.write(told)
     if begun.format in ("json", "jsonl"):
         error = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
         line = {"type": "error", "time": timestamp(), "run_id": begun.run_id} if begun.format == "jsonl" else {}
+        told = json.dumps({**line, "error": error}) + "\n"
         with contextlib.suppress(OSError):
-            print(json.dumps({**line, "error": error}), flush=True)
+            print(told, end="", flush=True)
+    with contextlib.suppress(OSError):
+        begun.write_error(told)
     _silence()
     return int(code)
 

@@ -14,12 +14,27 @@ _CLOSING = re.compile(
     r"\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(:?\s{1,9})(?=(?:[\w.-]{1,100}/[\w.-]{1,100})?#\d|gh-\d|https?://)",
     re.IGNORECASE,
 )
+_CODE = re.compile(r"(`[^`]{1,200}`|(?:https?://|www\.)[^\s`]{1,300})", re.IGNORECASE)
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#!|~]")
 _MENTION = re.compile(r"(?<![\w`])@(?=[A-Za-z0-9])")
 
 
 def unlinked(text: str) -> str:
     """Return plain text, as for a commit's message, that mentions nobody and closes no issue."""
     return _MENTION.sub("@ ", _CLOSING.sub(r"\1\2issue ", text))
+
+
+def prose(text: str) -> str:
+    """Return words on one line that stand as they are: no mark-up, link, picture or mention; code in backticks stays.
+
+    For Markdown as GitHub shows it. An address becomes code, since GitHub makes a link of it wherever it stands.
+    """
+    parts = _CODE.split(" ".join(text.split()))
+    return "".join(inline_code(part.strip("`")) if at % 2 else _escaped(part) for at, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\g<0>", unlinked(text)).replace("&", "&amp;")
 
 
 def inline_code(text: str, limit: int = 200) -> str:

@@ -146,8 +146,8 @@ def test_a_workflow_is_written_beside_the_settings(repository: Path, miyabi: Miy
     assert data["on"]["issues"] == {"types": ["labeled"]}
     assert data["permissions"] == {"contents": "write", "issues": "read", "pull-requests": "write"}
     *_, last = data["jobs"]["codegen"]["steps"]
-    words = shlex.split(last["run"].replace('"$ISSUE"', "12"))
-    assert words[0] == "miyabi"
+    words = shlex.split(last["run"].replace('"$ISSUE"', "12"), comments=True)
+    assert (words[0], words[-2:]) == ("miyabi", ["--max-cost", "1"])
     with chat_server() as server:  # it is a command line that there is
         ran = miyabi(*words[1:], "--endpoint", server.url, "-m", "x", cwd=repository)
     assert "No such option" not in ran.stderr
@@ -157,7 +157,7 @@ def test_a_workflow_is_written_beside_the_settings(repository: Path, miyabi: Miy
 def test_a_workflow_is_added_to_settings_that_stay(repository: Path, miyabi: Miyabi) -> None:
     (repository / ".miyabi.yml").write_text("limits: {steps: 7}\n")
     ran = miyabi("init", "--github-action", "--format", "json", cwd=repository, env=NOWHERE)
-    assert (ran.code, list(json.loads(ran.stdout))) == (0, ["github_action"])
+    assert (ran.code, list(json.loads(ran.stdout))) == (0, ["github_action", "review_action"])
     assert (repository / ".miyabi.yml").read_text() == "limits: {steps: 7}\n"
     again = miyabi("init", "--github-action", cwd=repository, env=NOWHERE)
     assert (again.code, again.stderr.splitlines()[0]) == (2, "error: miyabi.yml is there already")

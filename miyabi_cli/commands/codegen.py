@@ -66,10 +66,10 @@ def codegen(
     endpoint: flags.Endpoint = None,
     effort: flags.EffortName = None,
     attempts: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Tries until one is verified; each in a worktree of its own.")
+        int | None, typer.Option(min=1, max=256, help="Tries until one is verified; each in a worktree of its own.")
     ] = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, max=64, help="Attempts, or with --tasks tasks, at the same time.")
+        int, typer.Option("--jobs", "-j", min=1, max=256, help="Attempts, or with --tasks tasks, at the same time.")
     ] = 1,
     # the checks
     check: Annotated[
@@ -102,7 +102,7 @@ def codegen(
         str | None,
         typer.Option(
             "--resume",
-            help="Go on with a run that was stopped: its id, or last; no TASK.",
+            help="Go on with a run that was stopped or met a limit: its id, or last; no TASK.",
             metavar="RUN",
             autocompletion=completion.complete_stopped_run,
         ),
@@ -177,10 +177,9 @@ async def _run(asked: Asked, show: _Show, begun: Begun, *, dry_run: bool = False
     from miyabi_cli.report.dry_run import write_preview
     from miyabi_cli.report.outputs import open_output
     from miyabi_cli.report.progress import Progress
-    from miyabi_cli.report.streams import open_streams
     from miyabi_cli.runs import new_run_id
 
-    streams = open_streams(show.output, color=show.color, quiet=show.quiet, verbose=show.verbose)
+    streams = begun.streams(show.output, color=show.color, quiet=show.quiet, verbose=show.verbose)
     report = open_output("patch" if show.patch == "-" else show.format, streams)
     progress = Progress(streams)
     run_id = stopped.run_id if stopped else None if dry_run else new_run_id()
@@ -194,7 +193,7 @@ async def _run(asked: Asked, show: _Show, begun: Begun, *, dry_run: bool = False
         if show.patch not in (None, "-"):
             _write_patch(Path(show.patch), patch)
 
-    with contextlib.closing(progress):
+    with streams, contextlib.closing(progress):
         folder, on_github = asked.request.folder, asked.on_github
         opened = open_shared(folder, asked.chosen, asked.config, progress.show, begun, on_github=on_github)
         async with opened as shared:

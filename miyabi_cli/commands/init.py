@@ -6,7 +6,7 @@ import json
 import os
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,14 +16,29 @@ if TYPE_CHECKING:
     from miyabi_cli.init.finding import Found
     from miyabi_cli.settings.trust import RepositoryFile
 
-WORKFLOW = Path(".github/workflows/miyabi.yml")
+# The workflows of --github-action: where each is written, and its text in the package. The first is told last.
+FOLDER = Path(".github/workflows")
+WORKFLOWS = {"github_action": ("miyabi.yml", "workflow.yml"), "review_action": ("miyabi-review.yml", "review.yml")}
 
 
 def init(
+    context: typer.Context,
     repo: flags.Repo = None,
     github_action: Annotated[
-        bool, typer.Option("--github-action", help="Write a workflow too: a labelled issue becomes a pull request.")
+        bool,
+        typer.Option(
+            "--github-action",
+            help="Write workflows too: a labelled issue becomes a pull request, and each is reviewed.",
+        ),
     ] = False,
+    hook: Annotated[
+        Literal["pre-commit", "pre-push"] | None,
+        typer.Option("--hook", help="Instead, let git review what is committed or pushed; an existing hook runs, too."),
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Instead, give the repository's GitHub the labels that triage knows.")
+    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="With --hook: take that away again.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     format: flags.Format = "text",
 ) -> None:
@@ -31,23 +46,55 @@ def init(
 
     It lies at the repository's top, to be read and changed. You trust it then, as it was written.
     """
+    from miyabi_cli.errors import UsageError
     from miyabi_cli.settings.trust import REPOSITORY_FILE
 
+    if remove and hook is None:
+        raise UsageError("--remove needs --hook", hint="say which: --hook pre-commit or --hook pre-push")
+    if labels and (hook or github_action):
+        raise UsageError("--labels stands alone", hint="run it once, and init again for the other flags")
+    if labels:
+        from miyabi_cli.commands.label_scheme import install
+
+        install(repo or Path(), context.obj, as_json=format == "json")
+        return
+    if hook is not None:
+        _hook(repo or Path(), hook, remove=remove, as_json=format == "json")
+        return
     root = _root(repo or Path())
-    workflow = root / WORKFLOW
-    if github_action:
+    workflows = {key: root / FOLDER / name for key, (name, _) in WORKFLOWS.items()} if github_action else {}
+    for workflow in workflows.values():
         _refuse_existing(workflow, force=force)
         _refuse_outside(workflow, root)
     if github_action and not force and os.path.lexists(root / REPOSITORY_FILE):
         data: dict[str, Any] = {}
     else:
         data = _settings_file(root, force=force, tell=format == "text")
-    if github_action:
-        _write(workflow, resources.files("miyabi_cli.init").joinpath("workflow.yml").read_bytes())
+    for key, workflow in workflows.items():
+        _write(workflow, resources.files("miyabi_cli.init").joinpath(WORKFLOWS[key][1]).read_bytes())
     if format == "json":
-        typer.echo(json.dumps({**data, **({"github_action": str(workflow)} if github_action else {})}, indent=2))
-    elif github_action:
+        typer.echo(json.dumps({**data, **{key: str(path) for key, path in workflows.items()}}, indent=2))
+        return
+    for workflow in reversed(workflows.values()):
         _say(f"wrote {workflow}: its first lines say what it needs")
+
+
+def _hook(folder: Path, name: Literal["pre-commit", "pre-push"], *, remove: bool, as_json: bool) -> None:
+    """Write a hook, or take it away, and tell what became of one that was there."""
+    from miyabi_cli.init.hooks import install_hook, remove_hook
+    from miyabi_cli.workspace.repository import open_repository
+
+    done = (remove_hook if remove else install_hook)(open_repository(folder, unborn=True), name)
+    if as_json:
+        kept = str(done.kept) if done.kept else None
+        typer.echo(json.dumps({"hook": str(done.path), "kept": kept, "removed": remove}, indent=2))
+        return
+    what = "removed" if remove else "wrote" if done.changed else "nothing to change in"
+    _say(f"{what} {done.path}")
+    if done.kept:
+        _say("the hook that was there is back" if remove else f"it runs {done.kept.name} first, which was there")
+    if done.shared:
+        typer.echo("warning: core.hooksPath is outside of this repository, so others are reviewed, too", err=True)
 
 
 def _settings_file(root: Path, *, force: bool, tell: bool) -> dict[str, Any]:

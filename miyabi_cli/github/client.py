@@ -107,6 +107,10 @@ class GitHub:
         """Send an object, and return the one that it became."""
         return _object(await self.send("POST", path, body=body), path)
 
+    async def account(self) -> dict[str, Any]:
+        """Return the account that the token is of; an app's token may not ask, and is refused with 403."""
+        return _object(await self._ask("GET", f"{self.place.api}/user", {}, None, JSON_TYPE), "user")
+
     async def pages(self, path: str, parameters: Parameters | None = None) -> AsyncIterator[dict[str, Any]]:
         """Yield the objects of a list, one page in memory at a time."""
         url, query = self._url(path), {"per_page": PAGE, **(parameters or {})}

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, Self, TextIO
 
 from miyabi_cli.errors import MachineError
 
@@ -18,13 +18,20 @@ ColorChoice = Literal["auto", "always", "never"]
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """`output` takes the result, `talk` the progress."""
+    """`output` takes the result, `talk` the progress; the end of a `with` closes a file."""
 
     output: TextIO
     talk: TextIO
     color: ColorChoice = "auto"
     quiet: bool = False
     verbose: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.output is not sys.stdout:
+            self.output.close()
 
     def colored(self, stream: TextIO) -> bool:
         """Say whether a stream gets colours: a terminal does, unless NO_COLOR (no-color.org) or a flag says no."""

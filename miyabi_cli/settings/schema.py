@@ -174,11 +174,18 @@ class SandboxSettings(_Section):
     write: tuple[FilePath, ...] = Field(default=(), description="Further paths that commands may write.")
 
 
+class ToolSettings(_Section):
+    name: Text = Field(description="Name in results.")
+    command: Text = Field(description="Shell command that prints SARIF, or what a linter that is known prints.")
+    timeout: Seconds = Field(default=600, description="Seconds until it is stopped.")
+
+
 class ReviewSettings(_Section):
     fail_under: Score = Field(default=80, description="Lowest score, 0 to 100, that passes.")
     weights: Mapping[str, Amount] = Field(
         default_factory=dict, description="Points that a finding costs, by severity or category."
     )
+    tools: tuple[ToolSettings, ...] = Field(default=(), description="Further linters, beside those that are found.")
 
 
 class TriageSettings(_Section):

@@ -60,7 +60,8 @@ class Finding:
 
     `path` is relative to the tree; `line` counts from 1, and is 0 for what concerns the file as a whole; `end_line` is
     at least `line`. `rule` is the linter's own name for it, "" where it has none; `source` the linter. `suggestion` is
-    text to put in place of these lines' code, or advice, as the linter gives it.
+    text to put in place of these lines' code, or advice, as the linter gives it. `category` is security, type, compile
+    or "" for all else; `level` is critical, high, medium or low where the linter tells how grave it is, else "".
     """
 
     path: str
@@ -71,6 +72,8 @@ class Finding:
     source: str
     message: str
     suggestion: str = ""
+    category: str = ""
+    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from miyabi_cli.workspace.check_records import (
 )
 from miyabi_cli.workspace.linters import linter_of
 from miyabi_cli.workspace.linters.linter import LinterReport
+from miyabi_cli.workspace.linters.sarif import read_sarif
 from miyabi_cli.workspace.modules import show_modules
 from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.processes import Limits, Outcome
@@ -223,6 +224,8 @@ def _lint_report(check: Check, output: str) -> LinterReport:
     """Return what a linter found, and what a check printed as a person reads it."""
     if linter := linter_of(check.command):
         return linter.read(output)
+    if (report := read_sarif(output)) is not None:
+        return report
     for chain in TOOLCHAINS:
         output = chain.shown_output(output)
     return LinterReport((), output)

@@ -19,11 +19,12 @@ PATHS = ("--git-dir", "--git-common-dir", "--show-toplevel")
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository with a working tree and at least one commit, as it was when it was opened.
+    """A repository with a working tree, as it was when it was opened.
 
     `git_dir` is the working tree's own, `common_dir` that of the repository (two only in a linked worktree);
-    `head` is a commit's id; `branch` is short, and None when HEAD is detached; `object_directories` holds the
-    repository's own first, and then all that it borrows from.
+    `head` is a commit's id, and the empty tree's where there is none yet (`born` is then False); `branch` is short, and
+    None when HEAD is detached; `object_directories` holds the repository's own first, and then all that it borrows
+    from.
     """
 
     root: Path
@@ -33,6 +34,7 @@ class Repository:
     branch: str | None
     object_format: str
     object_directories: tuple[Path, ...]
+    born: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +49,32 @@ class Identity:
 NOBODY = Identity("miyabi", "miyabi@localhost", configured=False)
 
 
-def open_repository(path: Path) -> Repository:
+def open_repository(path: Path, *, unborn: bool = False) -> Repository:
     """Return the repository whose working tree holds the folder `path`, whatever a hook has set in the environment.
 
-    Raises RepositoryError: no repository, bare, owned by somebody else, no commit yet; MachineError: no usable git.
+    Raises RepositoryError: no repository, bare, owned by somebody else, no commit yet (unless that is fine: `unborn`);
+    MachineError: no usable git.
     """
     check_git()
     if not path.is_dir():
         raise RepositoryError(f"{path} is not a folder", hint="name the repository's folder with --repo")
     flags, (git_dir, common_dir, root) = _discover(path)
+    head = _head(git_dir, unborn=unborn)
     return Repository(
         root=root,
         git_dir=git_dir,
         common_dir=common_dir,
-        head=_head(git_dir),
+        head=head or empty_tree(Git(git_dir)),
         branch=_branch(git_dir),
         object_format=flags[2],
         object_directories=_object_directories(common_dir / "objects"),
+        born=head is not None,
     )
+
+
+def empty_tree(git: Git) -> str:
+    """Return the id of the tree without files, which every repository has."""
+    return git.run("hash-object", "-t", "tree", os.devnull).decode().strip()
 
 
 def resolve(repository: Repository, revision: str) -> str:
@@ -145,7 +155,7 @@ def _not_usable(path: Path, lines: list[str], answer: GitAnswer) -> Exception:
     return git_failure("rev-parse", answer)
 
 
-def _head(git_dir: Path) -> str:
+def _head(git_dir: Path, *, unborn: bool) -> str | None:
     answer = Git(git_dir).ask("rev-parse", "--verify", "HEAD^{commit}")
     if answer.exit_code == 0:
         return answer.output.decode().strip()
@@ -153,6 +163,8 @@ def _head(git_dir: Path) -> str:
     name = target.output.decode().strip()
     known = Git(git_dir).ask("show-ref", "--quiet", "--verify", name) if name else target
     if name and known.exit_code == 1:
+        if unborn:
+            return None
         hint = "make a first one: git add -A && git commit -m first"
         raise RepositoryError("the repository has no commit yet", hint=hint)
     raise RepositoryError(f"HEAD can't be read: {git_failure('rev-parse', answer)}", hint="see `git fsck`")

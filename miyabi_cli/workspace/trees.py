@@ -118,11 +118,12 @@ def pack_count(pack: bytes) -> int:
 def read_blobs(git: Git, ids: Sequence[str]) -> Iterator[bytes]:
     """Yield the contents of blobs, in order; they are read together, so they had better be small."""
     output = git.run("cat-file", "--batch", input="".join(f"{name}\n" for name in ids).encode()) if ids else b""
+    at = 0
     for _ in ids:
-        header, _, output = output.partition(b"\n")
-        size = int(header.rsplit(b" ", 1)[1])
-        yield output[:size]
-        output = output[size + 1 :]
+        end = output.index(b"\n", at)
+        size = int(output[at:end].rsplit(b" ", 1)[1])
+        yield output[end + 1 : end + 1 + size]
+        at = end + size + 2
 
 
 def _raw_change(field: str, path: str) -> FileChange:

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
+from miyabi_cli.workspace.diffs import parse_diff
 from tests.support.serving import serving
 
 TOKEN = "ghp_0123456789abcdefABCDEF0123456789abcd"
@@ -43,7 +44,10 @@ class Asked:
 
 @dataclass
 class FakeGitHub:
-    """The repository `acme/calc`; `bare` is what its branches are. `faults` are answered first, one a request."""
+    """The repository `acme/calc`; `bare` is what its branches are. `faults` are answered first, one a request.
+
+    `login` is whose token it is, "" for an app's; `diff` the pull requests' diff, on whose lines comments may stand.
+    """
 
     bare: Path | None = None
     issues: list[dict[str, Any]] = field(default_factory=list)
@@ -52,6 +56,9 @@ class FakeGitHub:
     pulls: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     reviews: list[dict[str, Any]] = field(default_factory=list)
+    review_comments: list[dict[str, Any]] = field(default_factory=list)
+    login: str = "ada"
+    diff: bytes = b"diff --git a/calc.py b/calc.py\n"
     private: bool = False
     token: str = TOKEN
     default_branch: str = "main"
@@ -74,6 +81,10 @@ class FakeGitHub:
             check=True,
         )
         return dict(line.split(" ") for line in done.stdout.splitlines())
+
+    def account(self) -> dict[str, Any]:
+        """Return who has sent a request with the token."""
+        return {"login": self.login or "github-actions[bot]", "type": "User" if self.login else "Bot"}
 
     def paths(self, method: str) -> list[str]:
         """Return the paths that were asked for by a method, below the repository."""
@@ -133,6 +144,8 @@ class _Player(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._play()
+
+    do_PUT = do_PATCH = do_DELETE = do_POST
 
     def _play(self) -> None:
         parts = urlsplit(self.path)
@@ -211,11 +224,15 @@ class _Player(BaseHTTPRequestHandler):
             self._send(403, b"Request forbidden by administrative rules.")
             return
         path = request.path.lower().removeprefix("/api/v3")
+        if path == "/user":
+            refused = {"message": "Resource not accessible by integration", "documentation_url": DOCS, "status": "403"}
+            self._send(*((200, self.state.account()) if self.state.login else (403, refused)))
+            return
         found = re.fullmatch(r"/repos/acme/calc(?:/(.*))?", path)
         if not found or (self.state.private and not given):
             self._missing()
             return
-        if request.method == "POST" and not given:
+        if request.method != "GET" and not given:
             self._send(401, {"message": "Requires authentication", "documentation_url": DOCS, "status": "401"})
             return
         parts = (found[1] or "").split("/")
@@ -273,6 +290,22 @@ class _Player(BaseHTTPRequestHandler):
     def _get_labels(self, request: Asked, rest: list[str]) -> None:
         self._list(request, self.state.labels)
 
+    def _post_labels(self, request: Asked, rest: list[str]) -> None:
+        if any(one["name"].lower() == request.json["name"].lower() for one in self.state.labels):
+            self._invalid(field="name", code="already_exists")
+            return
+        self.state.labels.append(request.json)
+        self._send(201, request.json)
+
+    def _patch_labels(self, request: Asked, rest: list[str]) -> None:
+        name = unquote(request.path.rpartition("/")[2])
+        known = next((one for one in self.state.labels if one["name"] == name), None)
+        if known is None:
+            self._missing()
+            return
+        known.update(request.json)
+        self._send(200, known)
+
     def _get_pulls(self, request: Asked, rest: list[str]) -> None:
         if not rest:
             head, state = request.query.get("head", ""), request.query.get("state", "open")
@@ -286,17 +319,17 @@ class _Player(BaseHTTPRequestHandler):
             self._list(request, self.state.files)
         elif rest[1:] == ["reviews"]:
             self._list(request, self.state.reviews)
+        elif rest[1:] == ["comments"]:
+            self._list(request, self.state.review_comments)
         elif "diff" in request.headers["accept"]:
-            self._send(200, b"diff --git a/calc.py b/calc.py\n")
+            self._send(200, self.state.diff)
         else:
             self._send(200, pull)
 
     def _post_pulls(self, request: Asked, rest: list[str]) -> None:
         data = request.json
         if rest[1:] == ["reviews"]:
-            assert data["event"] == "COMMENT"
-            self.state.reviews.append({"id": len(self.state.reviews) + 1, **data})
-            self._send(200, self.state.reviews[-1])
+            self._review(data)
             return
         if self.state.pull_refused:
             self._send(403, {"message": self.state.pull_refused, "documentation_url": DOCS, "status": "403"})
@@ -316,6 +349,45 @@ class _Player(BaseHTTPRequestHandler):
         else:
             self.state.pulls.append(pull(len(self.state.pulls) + 5, data, known))
             self._send(201, self.state.pulls[-1])
+
+    def _review(self, data: dict[str, Any]) -> None:
+        """Take a review, and all of its comments or none."""
+        assert data["event"] == "COMMENT"
+        assert data["body"]
+        lines = {
+            (diff.path, line.new) for diff in parse_diff(self.state.diff) for hunk in diff.hunks for line in hunk.lines
+        }
+        for one in data.get("comments", []):
+            if lines and {(one["path"], one["line"]), (one["path"], one.get("start_line", one["line"]))} - lines:
+                errors = ["Pull request review thread line must be part of the diff"]
+                said = {"message": "Unprocessable Entity", "errors": errors, "documentation_url": DOCS, "status": "422"}
+                self._send(422, said)
+                return
+        account = self.state.account()
+        made = {"id": len(self.state.reviews) + 1, "user": account, "state": "COMMENTED", **data}
+        self.state.reviews.append(made)
+        for one in data.get("comments", []):
+            number = len(self.state.review_comments) + 100 * len(self.state.reviews)
+            self.state.review_comments.append({"id": number, "user": account, **one})
+        self._send(200, made)
+
+    def _put_pulls(self, request: Asked, rest: list[str]) -> None:
+        review = next(one for one in self.state.reviews if one["id"] == int(rest[2]))
+        review["body"] = request.json["body"]
+        self._send(200, review)
+
+    def _patch_pulls(self, request: Asked, rest: list[str]) -> None:
+        found = next(one for one in self.state.review_comments if one["id"] == int(rest[1]))
+        found["body"] = request.json["body"]
+        self._send(200, found)
+
+    def _delete_pulls(self, request: Asked, rest: list[str]) -> None:
+        left = [one for one in self.state.review_comments if one["id"] != int(rest[1])]
+        if len(left) == len(self.state.review_comments):
+            self._missing()
+            return
+        self.state.review_comments[:] = left
+        self._send(204, b"")
 
     def _invalid(self, **error: str) -> None:
         errors = [{"resource": "PullRequest", **error}]

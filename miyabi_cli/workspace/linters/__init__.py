@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from miyabi_cli.workspace.check_records import Finding
+from miyabi_cli.workspace.linters.bandit import BANDIT
 from miyabi_cli.workspace.linters.clippy import CLIPPY
 from miyabi_cli.workspace.linters.eslint import ESLINT
 from miyabi_cli.workspace.linters.go_vet import GO_VET
 from miyabi_cli.workspace.linters.linter import Linter
 from miyabi_cli.workspace.linters.mypy import MYPY
 from miyabi_cli.workspace.linters.ruff import RUFF
+from miyabi_cli.workspace.linters.staticcheck import STATICCHECK
 from miyabi_cli.workspace.linters.tsc import TSC
 
-LINTERS: tuple[Linter, ...] = (RUFF, MYPY, CLIPPY, ESLINT, TSC, GO_VET)
+LINTERS: tuple[Linter, ...] = (RUFF, MYPY, BANDIT, CLIPPY, ESLINT, TSC, GO_VET, STATICCHECK)
 
 
 def linter_of(command: str) -> Linter | None:

@@ -50,8 +50,14 @@ def _of_message(message: dict[str, Any]) -> Finding | None:
         return None
     code = message["code"]["code"] if message.get("code") else ""
     line, end = int(span["line_start"]), int(span["line_end"])
-    found = make_finding("clippy", str(span["file_name"]), line, message["level"], str(message["message"]), str(code))
-    return replace(found, end_line=max(line, end), suggestion=_suggestion(message))
+    source, level = "clippy" if str(code).startswith("clippy::") else "rustc", str(message["level"])
+    category = "compile" if source == "rustc" and level.startswith("error") else ""
+    found = make_finding(
+        *(source, str(span["file_name"]), line, level, str(message["message"]), str(code)),
+        end_line=end,
+        category=category,
+    )
+    return replace(found, suggestion=_suggestion(message))
 
 
 def _suggestion(message: dict[str, Any]) -> str:
@@ -60,4 +66,9 @@ def _suggestion(message: dict[str, Any]) -> str:
     return "\n".join(texts)[:MAXIMUM_MESSAGE]
 
 
-CLIPPY = Linter("clippy", re.compile(r"\bcargo (?:\+\S+ )?(?:clippy|check|build)\b.*--message-format[= ]json"), _read)
+CLIPPY = Linter(
+    "clippy",
+    re.compile(r"\bcargo (?:\+\S+ )?(?:clippy|check|build)\b.*--message-format[= ]json"),
+    _read,
+    ("*.rs", "Cargo.toml"),
+)

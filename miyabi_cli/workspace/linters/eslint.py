@@ -11,6 +11,7 @@ from typing import Any
 from miyabi_cli.workspace.check_records import Finding
 from miyabi_cli.workspace.linters.linter import MAXIMUM_FINDINGS, Linter, LinterReport, make_finding, told
 
+_FILES = ("*.js", "*.jsx", "*.ts", "*.tsx", "*.[cm]js", "*.[cm]ts", "*.vue", "*.svelte")
 _SEVERITIES = {1: "warning", 2: "error"}
 
 
@@ -50,6 +51,7 @@ def _findings(result: dict[str, Any]) -> Iterator[Finding]:
             severity,
             str(message.get("message", "")),
             rule if isinstance(rule, str) else "",
+            category="compile" if message.get("fatal") is True else "",
         )
         yield replace(found, end_line=max(line, end))
 
@@ -58,4 +60,4 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value < 10**9 else 0
 
 
-ESLINT = Linter("eslint", re.compile(r"\beslint\b.*\s(?:--format|-f)[= ]json\b"), _read)
+ESLINT = Linter("eslint", re.compile(r"\beslint\b.*\s(?:--format|-f)[= ]json\b"), _read, _FILES)

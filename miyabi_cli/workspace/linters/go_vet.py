@@ -13,11 +13,16 @@ def _read(output: str) -> LinterReport:
     matches = [match for line in output.splitlines() if (match := _LINE.match(line))]
     findings = [
         make_finding(
-            "go vet", match["path"], int(match["line"]), "error" if match["vet"] else "warning", match["message"]
+            "go vet",
+            match["path"],
+            int(match["line"]),
+            "error" if match["vet"] else "warning",
+            match["message"],
+            category="compile" if match["vet"] else "",
         )
         for match in matches[:MAXIMUM_FINDINGS]
     ]
     return LinterReport(tuple(findings), output)
 
 
-GO_VET = Linter("go vet", re.compile(r"\bgo vet\b(?!.* -json\b)"), _read)
+GO_VET = Linter("go vet", re.compile(r"\bgo vet\b(?!.* -json\b)"), _read, ("*.go", "go.mod"))

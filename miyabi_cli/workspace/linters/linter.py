@@ -25,25 +25,40 @@ class Linter:
     """A linter, a type checker or a compiler whose output is known.
 
     command: the shell command of a check that runs it, in the output format that is read. read: its findings; paths
-    are as it prints them, and where they are absolute the caller makes them relative.
+    are as it prints them, and where they are absolute the caller makes them relative. files: globs of the names of the
+    files that it looks at.
     """
 
     name: str
     command: re.Pattern[str]
     read: Callable[[str], LinterReport]
+    files: tuple[str, ...] = ("*",)
 
 
-def make_finding(source: str, path: str, line: int, severity: str, message: str, rule: str = "") -> Finding:
-    """Return a finding of one line, bounded; a severity that is not known is a warning."""
+def make_finding(
+    source: str,
+    path: str,
+    line: int,
+    severity: str,
+    message: str,
+    rule: str = "",
+    *,
+    end_line: int = 0,
+    category: str = "",
+    level: str = "",
+) -> Finding:
+    """Return a finding, of one line unless it ends later, bounded; a severity that is not known is a warning."""
     word = severity.lower()
     return Finding(
-        path=path.removeprefix("./"),
+        path=re.sub(r"^(?:\./)+", "", path),
         line=line,
-        end_line=line,
+        end_line=max(line, end_line),
         severity="error" if word == "error" else "note" if word in ("note", "help", "info") else "warning",
         rule=rule,
         source=source,
         message=message[:MAXIMUM_MESSAGE],
+        category=category,
+        level=level,
     )
 
 

@@ -22,8 +22,27 @@ def _read(output: str) -> LinterReport:
             code = _CODE.search(message[-200:])
             rule = code[1] if code else ""
             text = message.removesuffix(f"  [{rule}]")
-            findings.append(make_finding("mypy", match["path"], int(match["line"] or 0), match["severity"], text, rule))
+            findings.append(
+                make_finding(
+                    "mypy",
+                    match["path"],
+                    int(match["line"] or 0),
+                    match["severity"],
+                    text,
+                    rule,
+                    category=_category(rule),
+                )
+            )
     return LinterReport(tuple(findings), output)
 
 
-MYPY = Linter("mypy", re.compile(r"\b(?:-m mypy|mypy|dmypy run)\b(?! --(?:version|install-types)\b)"), _read)
+def _category(rule: str) -> str:
+    return "compile" if rule == "syntax" else "type"
+
+
+MYPY = Linter(
+    "mypy",
+    re.compile(r"\b(?:-m mypy|mypy|dmypy run)\b(?! --(?:version|install-types)\b)"),
+    _read,
+    ("*.py", "*.pyi"),
+)

@@ -20,10 +20,16 @@ def _read(output: str) -> LinterReport:
             "error" if match["rule"].endswith(":") else "warning",  # what is no Python at all has no code
             match["message"].removeprefix(_FIXABLE),
             match["rule"].removesuffix(":"),
+            category=_category(match["rule"]),
         )
         for match in matches[:MAXIMUM_FINDINGS]
     ]
     return LinterReport(tuple(findings), output)
 
 
-RUFF = Linter("ruff", re.compile(r"\bruff check\b"), _read)
+def _category(rule: str) -> str:
+    """Return that of a rule; those of bandit, which ruff has taken over, begin with S and a digit."""
+    return "compile" if rule.endswith(":") else "security" if re.match(r"S\d", rule) else ""
+
+
+RUFF = Linter("ruff", re.compile(r"\bruff check\b"), _read, ("*.py", "*.pyi", "*.ipynb"))

@@ -19,13 +19,17 @@ def _read(output: str) -> LinterReport:
         if match := _LINE.match(line):
             found = match.group("path", "line", "severity", "message", "rule")
             path, number, severity, message, rule = found
-            findings.append(make_finding("tsc", path, int(number), severity, message, rule))
+            findings.append(make_finding("tsc", path, int(number), severity, message, rule, category="type"))
             lines.append(f"{path}:{number}: {severity}: {message} [{rule}]")
         else:
             if match := _GLOBAL.match(line):
-                findings.append(make_finding("tsc", "tsconfig.json", 0, "error", match["message"], match["rule"]))
+                findings.append(
+                    make_finding("tsc", "tsconfig.json", 0, "error", match["message"], match["rule"], category="type")
+                )
             lines.append(line)
     return LinterReport(tuple(findings[:MAXIMUM_FINDINGS]), "\n".join(lines))
 
 
-TSC = Linter("tsc", re.compile(r"(?:^|[\s/])(?:vue-)?tsc\b"), _read)
+TSC = Linter(
+    "tsc", re.compile(r"(?:^|[\s/])(?:vue-)?tsc\b"), _read, ("*.ts", "*.tsx", "*.[cm]ts", "*.vue", "tsconfig*.json")
+)

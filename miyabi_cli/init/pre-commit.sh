@@ -1,0 +1,17 @@
+#!/bin/sh
+# A hook of miyabi's: it reviews what is about to be committed. `miyabi init --hook pre-commit --remove` takes it away.
+# Without --no-llm a model looks at it, too. `git commit --no-verify` passes it by.
+
+kept="$0@KEPT@"
+if [ -x "$kept" ]; then
+    "$kept" "$@" || exit $?
+fi
+
+python=@PYTHON@
+if command -v miyabi >/dev/null 2>&1; then
+    exec miyabi review --staged --no-llm --quiet
+elif [ -x "$python" ]; then
+    exec "$python" -m miyabi_cli review --staged --no-llm --quiet
+fi
+echo "miyabi is not there to review this commit; git commit --no-verify commits without" >&2
+exit 1

@@ -1,0 +1,265 @@
+"""Linters, type checkers and compilers as a source: what they say of changed lines, and did not say of the base."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from miyabi_cli.errors import MiyabiError
+from miyabi_cli.places import cache_dir
+from miyabi_cli.review.change import Change, ChangedFile
+from miyabi_cli.review.checkouts import Checkouts
+from miyabi_cli.review.findings import Dropped, Finding, Level, Skipped, SourceResult
+from miyabi_cli.review.means import ReviewMeans
+from miyabi_cli.workspace import check_records
+from miyabi_cli.workspace.check_cache import CheckCache, check_key
+from miyabi_cli.workspace.check_records import Check, CheckPlan, CheckRun
+from miyabi_cli.workspace.checks import run_checks
+from miyabi_cli.workspace.linters.planning import plan_linters
+from miyabi_cli.workspace.modules import show_modules
+from miyabi_cli.workspace.place import Place
+from miyabi_cli.workspace.sandbox import Sandbox
+from miyabi_cli.workspace.staging import with_paths_of
+from miyabi_cli.workspace.toolchains import is_test_configuration
+
+ELSEWHERE = "not on a changed line"
+KNOWN = "there before the change"
+_TOOL_SETTINGS = ("bandit.y*ml", ".bandit", "staticcheck.conf")
+_LEVELS: Mapping[str, Level] = {"critical": "critical", "high": "high", "medium": "medium", "low": "low"}
+_NUMBER = re.compile(r"\d+")
+_SHORTEST = 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Lint:
+    """What linters run on: a change's two trees (ids), checked out when they are needed."""
+
+    change: Change
+    means: ReviewMeans
+    checkouts: Checkouts
+    sandbox: Sandbox
+    base: str
+    head: str
+
+
+async def find_by_linters(change: Change, means: ReviewMeans) -> SourceResult:
+    """Run the linters that the repository is set up for, side by side; the base is looked at only where one finds
+    something on a changed line."""
+    if not change.reviewed:
+        return SourceResult()
+    base, head = change.base_tree, change.head_tree
+    if means.checkouts is None or means.sandbox is None or head is None or base is None:
+        return SourceResult(
+            skipped=(Skipped("", "linters: there is a diff alone, and no files to run them on"),), ran=False
+        )
+    try:
+        return await _lint(_Lint(change, means, means.checkouts, means.sandbox, base, head))
+    except MiyabiError as error:
+        reason = f"linters: {error.message}"
+        return SourceResult(skipped=(Skipped("", reason),), complete=False, error=error)
+
+
+async def _lint(lint: _Lint) -> SourceResult:
+    means = lint.means
+    head = await asyncio.to_thread(_linted_tree, lint)
+    worktree = await lint.checkouts.of(head)
+    plan = await asyncio.to_thread(_plan, lint, worktree.tree)
+    if not plan.checks:
+        return SourceResult(skipped=tuple(Skipped("", note) for note in plan.notes), ran=False)
+    checks = [_in_time(check, means.deadline) for check in plan.checks]
+    means.tell(f"linters: {', '.join(check.name for check in checks)}")
+    results = await _run_side_by_side(lint, checks, worktree.place())
+    return SourceResult(
+        findings=tuple(finding for result in results for finding in result.findings),
+        dropped=tuple(dropped for result in results for dropped in result.dropped),
+        skipped=(
+            *(Skipped("", note) for note in plan.notes),
+            *(skipped for result in results for skipped in result.skipped),
+        ),
+        complete=all(result.complete for result in results),
+        limit=any(result.limit for result in results),
+        ran=any(result.ran for result in results),
+    )
+
+
+async def _run_side_by_side(lint: _Lint, checks: Sequence[Check], place: Place) -> list[SourceResult]:
+    """Run linters as many at a time as there are processors; each is compared with the base while others still run."""
+    await asyncio.to_thread(show_modules, place, lint.sandbox)  # while no command is in the tree
+    gate = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def run(check: Check) -> SourceResult:
+        async with gate:
+            (done,) = await run_checks([check], place, lint.sandbox)
+        return await _compare(lint, check, done)
+
+    tasks = [asyncio.create_task(run(check)) for check in checks]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _linted_tree(lint: _Lint) -> str:
+    """Return the tree that is linted: of somebody else's change with the settings of the base, for they are code."""
+    change = lint.change
+    if not change.untrusted:
+        return lint.head
+    paths = {path for file in change.files for path in (file.path, file.old_path) if _configures(path)}
+    return with_paths_of(lint.checkouts.workspace, lint.head, lint.base, sorted(paths)) if paths else lint.head
+
+
+def _configures(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return is_test_configuration(path) or name in _TOOL_SETTINGS or name.startswith(("bandit.", ".bandit"))
+
+
+def _plan(lint: _Lint, tree: Path) -> CheckPlan:
+    settings = lint.means.settings
+    checks = [Check(check.name, check.command, check.timeout) for check in settings.checks]
+    tools = [Check(tool.name, tool.command, tool.timeout) for tool in settings.review.tools]
+    changed = [file.path for file in lint.change.reviewed if file.status != "deleted"]
+    repository = lint.checkouts.repository.root
+    environ = lint.means.environ
+    return plan_linters(tree, changed, repository=repository, environ=environ, configured=checks, tools=tools)
+
+
+def _in_time(check: Check, deadline: float | None) -> Check:
+    if deadline is None:
+        return check
+    return replace(check, timeout=min(check.timeout, max(_SHORTEST, deadline - time.monotonic())))
+
+
+async def _compare(lint: _Lint, check: Check, run: CheckRun) -> SourceResult:
+    """Return what a linter's run says of the change, in comparison with the base."""
+    if problem := _problem(run):
+        timed_out = not run.conclusive and run.status == "fail"
+        return SourceResult(
+            skipped=(Skipped("", problem),),
+            complete=run.status == "skip",
+            limit=timed_out and _late(lint.means),
+            ran=False,
+        )
+    on_change: list[check_records.Finding] = []
+    elsewhere: list[check_records.Finding] = []
+    for found in run.findings:
+        file = lint.change.by_path.get(found.path)
+        (on_change if file and _touches(file, found) else elsewhere).append(found)
+    dropped = [Dropped(ELSEWHERE, len(elsewhere))] if elsewhere else []
+    if on_change:
+        before = await _base_run(lint, check)
+        fresh = _new(before.findings if before else (), elsewhere, on_change, _moved(lint.change))
+        dropped += [Dropped(KNOWN, len(on_change) - len(fresh))] if len(fresh) < len(on_change) else []
+        on_change = fresh
+    return SourceResult(findings=tuple(map(_finding, on_change)), dropped=tuple(dropped))
+
+
+def _late(means: ReviewMeans) -> bool:
+    return means.deadline is not None and time.monotonic() >= means.deadline
+
+
+def _problem(run: CheckRun) -> str:
+    """Return why a run says nothing of the code, "" where it does: a linter that found something fails, too."""
+    last = " ".join(run.output.strip().rpartition("\n")[2].split())[:200]
+    if run.status == "skip":
+        return f"{run.name} is not there: {last}" if last else f"{run.name} is not there"
+    if not run.conclusive:
+        return f"{run.name} did not come to its end: {last}"
+    if run.status == "fail" and not run.findings:
+        return f"{run.name} failed and told no finding: {last}"
+    return ""
+
+
+def _touches(file: ChangedFile, found: check_records.Finding) -> bool:
+    """Say whether a finding is on a changed line; one of a whole file counts for a new file."""
+    if not found.line:
+        return file.status == "created"
+    if found.line in file.added:
+        return True
+    # the place of a construct is its first line, so that only a short one is looked through
+    return any(line in file.added for line in range(found.line, min(found.end_line, found.line + 20) + 1))
+
+
+async def _base_run(lint: _Lint, check: Check) -> CheckRun | None:
+    """Return what a linter gives on the base, from the cache where it has run there before; None where it can't run."""
+    change, checkouts = lint.change, lint.checkouts
+    check = _on_base(check, change)
+    cache = CheckCache(cache_dir("checks"))
+    key = check_key(
+        lint.base,
+        [replace(check, timeout=0)],
+        sandbox_kind=lint.sandbox.kind,
+        repository=checkouts.repository.root,
+        environ=lint.means.environ,
+        extra=("review", *checkouts.include),
+    )
+    known = await asyncio.to_thread(cache.get, key)
+    if known is None:
+        lint.means.tell(f"{check.name} on the base")
+        worktree = await checkouts.of(lint.base)
+        known = await run_checks([check], worktree.place(), lint.sandbox)
+        await asyncio.to_thread(cache.put, key, known)
+    return known[0] if known and not _problem(known[0]) else None
+
+
+def _on_base(check: Check, change: Change) -> Check:
+    """Return a check whose command names files with the names that these have in the base."""
+    command = check.command
+    if check.name.startswith("bandit"):
+        for file in change.reviewed:
+            if file.old_path != file.path:
+                command = command.replace(f"./{file.path}", f"./{file.old_path}")
+    return replace(check, command=command)
+
+
+def _moved(change: Change) -> Mapping[str, str]:
+    return {file.old_path: file.path for file in change.files if file.old_path != file.path}
+
+
+def _new(
+    before: Iterable[check_records.Finding],
+    elsewhere: Iterable[check_records.Finding],
+    on_change: Sequence[check_records.Finding],
+    moved: Mapping[str, str],
+) -> list[check_records.Finding]:
+    """Return what is new of the findings on changed lines.
+
+    Lines move, so they are not compared: a finding of the base is first looked for among those on lines that the
+    change left alone, and what remains may be a line that was only edited.
+    """
+    known = Counter(_identity(replace(found, path=moved.get(found.path, found.path))) for found in before)
+    known.subtract(Counter(map(_identity, elsewhere)))
+    fresh = []
+    for found in on_change:
+        if known[_identity(found)] > 0:
+            known[_identity(found)] -= 1
+        else:
+            fresh.append(found)
+    return fresh
+
+
+def _identity(found: check_records.Finding) -> tuple[str, str, str, str]:
+    """Return what stays of a finding when lines move; messages name lines too."""
+    return found.source, found.path, found.rule, _NUMBER.sub("#", found.message)
+
+
+def _finding(found: check_records.Finding) -> Finding:
+    return Finding(
+        path=found.path,
+        line=found.line,
+        end_line=found.end_line,
+        severity=found.severity,
+        category=found.category or "lint",
+        rule=found.rule,
+        source=found.source,
+        message=found.message,
+        suggestion=found.suggestion,
+        level=_LEVELS.get(found.level, ""),
+    )
