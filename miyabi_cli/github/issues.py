@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from miyabi_cli.errors import GitHubError, UsageError
 from miyabi_cli.github.answers import number_of, part_of, text_of
@@ -122,6 +122,18 @@ async def list_labels(github: GitHub) -> AsyncIterator[Label]:
 async def add_labels(github: GitHub, number: int, labels: Sequence[str]) -> None:
     """Put further labels on an issue; those that it has stay."""
     await github.send("POST", f"issues/{number}/labels", body={"labels": list(labels)})
+
+
+async def create_label(github: GitHub, label: Label) -> None:
+    """Give the repository a label."""
+    body = {"name": label.name, "color": label.color, "description": label.description}
+    await github.send("POST", "labels", body=body)
+
+
+async def update_label(github: GitHub, name: str, label: Label) -> None:
+    """Give the repository's label of a name the color and the description of `label`; the name stays."""
+    body = {"color": label.color, "description": label.description}
+    await github.send("PATCH", f"labels/{quote(name, safe='')}", body=body)
 
 
 def issue_of(data: Mapping[str, Any]) -> Issue:
