@@ -29,7 +29,7 @@ from tests.support.schemas import schema
 
 PACKAGE = ROOT / "miyabi_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FEATURES = ("codegen", "init", "doctor", "agent", "llm", "workspace")
+FEATURES = ("codegen", "triage", "init", "doctor", "agent", "llm", "workspace")
 LONGEST = 300
 # What a JSON object has only where there is something to say.
 OPTIONAL = {CodegenResult: ("pull_request",)}
@@ -141,7 +141,21 @@ def test_the_version_needs_the_standard_library_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("codegen",), ("init",), ("doctor",), ("runs",), ("model",), ("trust",), ("worktrees",)]
+    "command",
+    [
+        (),
+        ("codegen",),
+        ("review",),
+        ("triage",),
+        ("bench",),
+        ("bench", "codegen"),
+        ("init",),
+        ("doctor",),
+        ("runs",),
+        ("model",),
+        ("trust",),
+        ("worktrees",),
+    ],
 )
 def test_help_needs_no_client_no_git_and_no_settings(command: tuple[str, ...]) -> None:
     loaded = modules_of(*command, "--help")

@@ -182,6 +182,7 @@ def test_a_report_that_goes_elsewhere_leaves_the_exit_code_to_decide(root: Path,
 
 @pytest.mark.parametrize("mode", ["off", "auto"])
 def test_linters_name_the_lines(root: Path, environment: dict[str, str], mode: str) -> None:
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"  # a Python that has mypy
     settings = "[tool.ruff]\nfix = true\nlint.select = ['F']\n[tool.mypy]\nstrict = true\npretty = true\n"
     write_tree(root, {"pyproject.toml": settings, "pkg/__init__.py": "import os\nx: int = 'a'\n"})
     runs = _run(plan_checks(root, repository=root, environ=environment).checks, root, environment, mode)

@@ -93,7 +93,7 @@ def test_a_reply_is_priced_and_put_down(tmp_path: Path) -> None:
     assert (row["provider"], row["model"], row["command"], row["run_id"]) == ("groq", MODEL, "codegen", "r1")
     assert (row["input_tokens"], row["output_tokens"], row["cost_nano"]) == (12, 30, 3_120_000)
     assert (row["settled"], row["error"], row["seconds"]) == (1, "", 0.5)
-    asyncio.run(wire.close())
+    wire.account.ledger.close()
     ledger.close()
 
 
@@ -107,7 +107,7 @@ def test_each_failed_try_is_put_down_too(tmp_path: Path) -> None:
     errors = [row["error"] for row in ledger.rows("SELECT error FROM requests ORDER BY id")]
     assert errors == ["provider_overloaded", "provider_overloaded", ""]
     assert ledger.spent().nano == 22 * 10_000 + 30 * 100_000
-    asyncio.run(wire.close())
+    wire.account.ledger.close()
     ledger.close()
 
 
@@ -123,7 +123,7 @@ def test_no_request_is_sent_that_might_pass_a_cap(
     assert caught.value.hint
     spent = wire.account.ledger.spent().nano
     assert 0.015 * NANO < spent <= 0.03 * NANO
-    asyncio.run(wire.close())
+    wire.account.ledger.close()
 
 
 def test_a_retry_past_the_cap_keeps_the_usage_of_the_tries_before(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_retry_past_the_cap_keeps_the_usage_of_the_tries_before(tmp_path: Path
         ask(wire)
     assert caught.value.usage.requests == 1
     assert caught.value.usage.input_tokens == 900
-    asyncio.run(wire.close())
+    wire.account.ledger.close()
 
 
 def test_what_others_have_reserved_is_waited_for(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_what_others_have_reserved_is_waited_for(tmp_path: Path) -> None:
         return pieces
 
     assert isinstance(asyncio.run(main())[-1], Reply)
-    asyncio.run(wire.close())
+    wire.account.ledger.close()
     ledger.close()
 
 
@@ -170,7 +170,7 @@ def test_a_stream_that_is_left_is_settled_by_what_came(tmp_path: Path) -> None:
     (row,) = wire.account.ledger.rows("SELECT * FROM requests")
     assert (row["settled"], row["error"]) == (1, "left")
     assert 0 < row["cost_nano"] < row["reserved_nano"]
-    asyncio.run(wire.close())
+    wire.account.ledger.close()
 
 
 def test_a_price_that_is_not_known_is_said_and_tokens_are_capped(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_price_that_is_not_known_is_said_and_tokens_are_capped(tmp_path: Path)
     ]
     assert wire.account.ledger.spent().tokens <= 1000
     assert ask(metered(tmp_path / "other", Script(REPLY), price=None))[0].usage.cost_usd is None
-    asyncio.run(wire.close())
+    wire.account.ledger.close()
 
 
 def test_the_month_s_budget_is_warned_of_as_it_goes(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_month_s_budget_is_warned_of_as_it_goes(tmp_path: Path) -> None:
     with pytest.raises(BudgetReached):
         ask(wire, times=50)
     assert [text.split(" of the month")[0] for text in told][:2] == ["50 %", "80 %"]
-    asyncio.run(wire.close())
+    wire.account.ledger.close()
 
 
 def test_without_a_ledger_only_what_is_free_goes_on(tmp_path: Path) -> None:

@@ -20,6 +20,11 @@ from tests.support.server import call, chat_server, say
 from tests.support.vllm import called, final, vllm_server
 from tests.test_codegen import FIX
 
+LABELLED = "repo,label,title,body\n" + "".join(
+    f"{repository},{label},{title},It does.\n"
+    for repository in ("a/a", "b/b")
+    for label, title in (("bug", "It crashes"), ("feature", "Please add it"), ("question", "How do I use it?"))
+)
 README = (ROOT / "README.md").read_text()
 
 
@@ -48,6 +53,8 @@ def pointed_at(command: str, server: Any) -> list[str]:
     words = shlex.split(command.split("<")[0])
     assert words[0] == "miyabi"
     named = {"vllm", "ollama", "groq"} & {*words}
+    if words[1] in ("review", "triage") or words[1:3] == ["bench", "triage"]:
+        return words[1:]  # no model is asked
     for flag in ("--endpoint",) if named else ("--provider", "--endpoint", "--model"):
         if flag in words:
             at = words.index(flag)
@@ -64,6 +71,8 @@ def test_a_command_of_the_readme_runs(command: str, repository: Path, miyabi: Mi
     (repository / "tests").mkdir()
     with server_of(command) as server:
         (repository / "backlog.jsonl").write_text('{"task": "Fix add()."}\n')
+        (repository / "issues.jsonl").write_text('{"number": 7, "title": "Crash at start", "body": "TypeError"}\n')
+        (repository / "labelled.csv").write_text(LABELLED)
         if "--from" in command:
             with chat_server(call("exec", {"cmd": "echo x >notes.txt"}), say("Noted.")) as earlier:
                 miyabi("codegen", "x", "--endpoint", earlier.url, "--model", "m", cwd=repository)

@@ -58,7 +58,9 @@ async def open_shared(
         yield Shared(access, repository, github)
 
 
-async def means_of(shared: Shared, request: CodegenRequest, run_id: str | None, warn: Relay) -> Means:
+async def means_of(
+    shared: Shared, request: CodegenRequest, run_id: str | None, warn: Relay, *, command: str = "codegen"
+) -> Means:
     """Return what one run works with: a sandbox with a disk quota of its own, and a provider that puts its requests to
     the account of `run_id`. With None there is no account, and none may be sent.
     """
@@ -70,7 +72,5 @@ async def means_of(shared: Shared, request: CodegenRequest, run_id: str | None, 
     root = shared.repository.root
     policy = policy_of(settings.sandbox, settings.limits)
     sandbox = open_sandbox(settings.sandbox.mode, repository=root, environ=access.environ, policy=policy)
-    provider = await access.provider(
-        "codegen", run_id, repository=str(root), cost_capped=request.cost_capped, warn=warn
-    )
+    provider = await access.provider(command, run_id, repository=str(root), cost_capped=request.cost_capped, warn=warn)
     return Means(settings, shared.repository, provider, sandbox, access.environ, access.redactor, shared.github, warn)

@@ -1,26 +1,21 @@
-"""The page itself: a story put into its template. Jinja escapes every text, and no text is taken for markup."""
+"""The page of a run: its story put into a template."""
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
-from miyabi_cli import __version__
-from miyabi_cli.report.display import counted, plain_text, visible_text
+from miyabi_cli.report.display import plain_text
 from miyabi_cli.report.html.changes import Changes, patch_rows, read_changes
 from miyabi_cli.report.html.entries import FOLDED_LINES, CheckRow, check_rows, texts_of
 from miyabi_cli.report.html.excerpts import LONGEST, excerpt, segments, shortened
 from miyabi_cli.report.html.story import BASE, MOST_NAMES, Story, read_story
+from miyabi_cli.report.html.templating import open_templates, styles
 
-TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "page.html"
 STYLE = "style.css"
 BUDGET = 3_000_000  # characters of all texts together, but for the patch
@@ -55,8 +50,6 @@ def render(page: RunPage, events: Iterable[Mapping[str, Any]]) -> bytes:
     """Return a run's page in UTF-8; `events` are those of its log."""
     story = read_story(events)
     environment = _environment(_limit(story))
-    style = (TEMPLATES / STYLE).read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     html = environment.get_template(PAGE).render(
         page=page,
         story=story,
@@ -65,22 +58,13 @@ def render(page: RunPage, events: Iterable[Mapping[str, Any]]) -> bytes:
         changes=read_changes(page.patch) if page.patch.strip() else Changes(),
         usage=_usage(page, story),
         title=plain_text(page.headline),
-        style=Markup(style),  # noqa: S704 - the project's own file
-        style_hash=digest,
-        version=__version__,
+        **styles(STYLE),
     )
     return html.encode("utf-8", "replace")
 
 
 def _environment(limit: int) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
+    environment = open_templates()
     environment.filters |= {
         "excerpt": functools.partial(shortened, limit=limit),
         "cut": excerpt,
@@ -90,13 +74,8 @@ def _environment(limit: int) -> Environment:
         "plain": plain_text,
         "patch_rows": patch_rows,
     }
-    environment.globals |= {"counted": counted, "FOLDED_LINES": FOLDED_LINES, "BASE": BASE, "MOST_NAMES": MOST_NAMES}
+    environment.globals |= {"FOLDED_LINES": FOLDED_LINES, "BASE": BASE, "MOST_NAMES": MOST_NAMES}
     return environment
-
-
-def _shown(value: Any) -> Any:
-    """Return a value as it goes into the page: characters that hide or reorder text are named in their place."""
-    return visible_text(value) if type(value) is str else value  # a Markup is the template's own
 
 
 def _limit(story: Story) -> int:

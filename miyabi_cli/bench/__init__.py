@@ -1,0 +1,1 @@
+"""Measurements: a server under load, and agents on suites of tasks."""

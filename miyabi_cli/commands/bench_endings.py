@@ -1,0 +1,53 @@
+"""What a benchmark of tasks ends with: an exit code, or the error that all its last trials have ended by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from miyabi_cli.errors import (
+    BudgetReached,
+    MachineError,
+    MiyabiError,
+    ProviderOverloaded,
+    ProviderRefused,
+    ProviderUnreachable,
+    SandboxError,
+)
+from miyabi_cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from miyabi_cli.bench.codegen import Course
+    from miyabi_cli.bench.document import Document
+
+# Of the exit codes of trials of which nothing could be told the first of these is that of all.
+WORST_FIRST = (ExitCode.BUG, ExitCode.LIMIT, ExitCode.MACHINE, ExitCode.PROVIDER, ExitCode.USAGE)
+HINT = "with --output FILE the same command goes on with what is left"
+
+
+def exit_code_of_trials(document: Document, course: Course, least: float | None) -> int:
+    """Return what the benchmark ends with. Raises MiyabiError where it was given up."""
+    from miyabi_cli.bench.codegen import UNASKED, common_kind
+
+    if course.given_up is not None:
+        raise _given_up(common_kind(course.given_up), str(course.given_up.get("message") or "a cap was reached"))
+    codes = {row.get("exit_code", ExitCode.MACHINE) for row in document.results if row["passed"] is None}
+    codes |= {ExitCode.LIMIT for row in document.results if common_kind(dict(row)) == UNASKED}
+    if codes:
+        return next((code for code in WORST_FIRST if code in codes), ExitCode.MACHINE)
+    rate = document.summary["pass_rate"]
+    wanted = (least / 100 if least > 1 else least) if least is not None else 0.0
+    return ExitCode.OK if rate is not None and rate >= wanted else ExitCode.NOT_GOOD_ENOUGH
+
+
+def _given_up(kind: str, message: str) -> MiyabiError:
+    """Return the error that ends a benchmark whose last trials all ended by the same."""
+    from miyabi_cli.bench.codegen import MOST_IN_A_ROW, UNASKED
+
+    told = f"{MOST_IN_A_ROW} trials in a row: {message}"
+    if kind == UNASKED:
+        return BudgetReached(told, hint=HINT)
+    kinds = {"sandbox": SandboxError, "machine": MachineError}
+    if kind in kinds:
+        return kinds[kind](told, hint=HINT)
+    provider = {one.kind: one for one in (ProviderUnreachable, ProviderRefused, ProviderOverloaded)}
+    return provider[kind](told, hint=HINT)

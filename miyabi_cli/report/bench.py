@@ -1,0 +1,171 @@
+"""What a benchmark has measured, as tables with small plots for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from miyabi_cli.bench.comparing import level_of
+from miyabi_cli.bench.document import Document
+from miyabi_cli.report.display import plain_text
+from miyabi_cli.report.figures import UNKNOWN, dollars, milliseconds, number, share, share_with_interval, words_of
+from miyabi_cli.report.streams import Streams
+from miyabi_cli.report.tables import Column, Table, write_table
+
+WIDTH = 40  # characters of the longest bar
+MOST_ROWS = 200
+_TIMES = (
+    ("ttft_ms", "first token", ("p50", "p99")),
+    ("itl_ms", "between tokens", ("p50", "p99")),
+    ("e2e_ms", "whole request", ("mean", "p50", "p90", "p99")),
+)
+_LEFT_OUT = ("tasks", "trials", "passed", "pass_rate", "usage")  # of the figures below the headline
+_SHARES = ("rate", "validity", "detection", "accuracy", "share", "f1", "precision", "recall", "agreement", "coverage")
+
+
+def write_document(document: Document, streams: Streams) -> None:
+    """Write a document's tables to the result's stream."""
+    environment = document.environment
+    told = [environment.get(name) for name in ("provider", "model", "server_version")]
+    streams.output.write(plain_text(f"bench {document.kind}: {', '.join(str(name) for name in told if name)}") + "\n\n")
+    if document.kind == "serve":
+        write_table(rates_table(document.results), streams)
+        write_table(times_table(document.results), streams)
+        _write_plot(document.results, streams)
+        _write_errors(document.results, streams)
+        _write_objective(document.summary, streams)
+    else:
+        write_table(summary_table(document.summary), streams)
+        write_table(tasks_table(document.results), streams)
+        _write_counts("failures", document.summary.get("failures") or {}, streams)
+    streams.output.flush()
+
+
+def rates_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what each level of load got through."""
+    columns = [Column("load", is_text=True)]
+    columns += [Column(name) for name in ("requests", "failed", "tokens/s", "requests/min", "goodput")]
+    return Table("Load", columns, [_rates_row(result) for result in results])
+
+
+def times_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """Return how long requests took at each level of load."""
+    columns = [Column("load", is_text=True)]
+    columns += [Column(name, group) for _, group, statistics in _TIMES for name in statistics]
+    return Table("Times, ms", columns, [_times_row(result) for result in results])
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """Return what all tasks together come to, the pass rate first."""
+    rows = []
+    if "pass_rate" in summary:
+        rate = share_with_interval(summary["pass_rate"], summary.get("pass_rate_interval"))
+        rows.append(
+            ("pass rate", f"{rate} of {number(summary.get('tasks'))} tasks, {number(summary.get('trials'))} trials")
+        )
+    rows += [(f"pass@{k}", share_with_interval(one["value"], one["interval"])) for k, one in _pass_at(summary)]
+    for name, value in summary.items():
+        if name not in _LEFT_OUT and not name.endswith("_reason") and (value is None or isinstance(value, int | float)):
+            rows.append((words_of(name), figure(name, value)))
+    return Table("Summary", (Column("figure", is_text=True), Column("value", is_text=True)), rows)
+
+
+def tasks_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what became of each task, all its trials on one row."""
+    columns = [Column("task", is_text=True), Column("passed"), Column("why not", is_text=True)]
+    columns += [Column("steps"), Column("tokens"), Column("USD"), Column("seconds")]
+    trials: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        trials.setdefault(result["id"], []).append(result)
+    rows = [_task_row(name, own) for name, own in list(trials.items())[:MOST_ROWS]]
+    if len(trials) > MOST_ROWS:
+        rows.append((f"and {len(trials) - MOST_ROWS} more", *[""] * (len(columns) - 1)))
+    told = [place for place in range(len(columns)) if any(row[place] not in ("", UNKNOWN) for row in rows)]
+    return Table("Tasks", [columns[place] for place in told], [[row[place] for place in told] for row in rows])
+
+
+def figure(name: str, value: float | None) -> str:
+    """Return a figure of a summary by what its name says that it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.endswith("_usd"):
+        return dollars(value)
+    return share(value) if name.endswith(_SHARES) else number(value)
+
+
+def _rates_row(result: Mapping[str, Any]) -> list[str]:
+    good = result["goodput"]
+    return [
+        level_of(result),
+        number(result["requests"]),
+        number(sum(result["errors"].values())),
+        number(result["output_tokens_per_s"]),
+        number(result["requests_per_min"]),
+        share(good) if good is None or good <= 1 else number(good),
+    ]
+
+
+def _times_row(result: Mapping[str, Any]) -> list[str]:
+    times = ((result[time] or {}).get(name) for time, _, statistics in _TIMES for name in statistics)
+    return [level_of(result), *map(milliseconds, times)]
+
+
+def _task_row(name: str, trials: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    failures = {str(trial["failure"]): None for trial in trials if trial.get("failure")}
+    usages = [trial["usage"] for trial in trials if trial.get("usage")]
+    costs = [usage["cost_usd"] for usage in usages]
+    return (
+        name,
+        f"{sum(trial.get('passed') is True for trial in trials)} of {len(trials)}",
+        ", ".join(words_of(failure) for failure in failures),
+        number(_sum(trials, "steps")),
+        number(sum(usage["input_tokens"] + usage["output_tokens"] for usage in usages) if usages else None),
+        dollars(sum(costs) if costs and None not in costs else None),
+        number(_sum(trials, "seconds")),
+    )
+
+
+def _sum(trials: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    known = [trial[name] for trial in trials if trial.get(name) is not None]
+    return sum(known) if known else None
+
+
+def _pass_at(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return pass@k for the k that say more than the pass rate does."""
+    return [(k, one) for k, one in (summary.get("pass_at") or {}).items() if k != "1"]
+
+
+def _write_plot(results: Sequence[Mapping[str, Any]], streams: Streams) -> None:
+    """Draw how long whole requests took at each level: a bar to the median, and lighter on to the 99th percentile."""
+    spreads = [(level_of(result), result["e2e_ms"] or {}) for result in results]
+    known = [(name, spread["p50"], spread["p99"]) for name, spread in spreads if spread.get("p99") is not None]
+    longest = max((p99 for _, _, p99 in known), default=0)
+    if not longest:
+        return
+    solid, light = ("█", "░") if streams.colored(streams.output) else ("#", "-")
+    streams.output.write(f"Whole request, ms: {solid} to the median, {light} to the 99th percentile\n")
+    width = max(len(name) for name, _, _ in known)
+    for name, p50, p99 in known:
+        middle, end = round(WIDTH * p50 / longest), round(WIDTH * p99 / longest)
+        bar = solid * max(1, middle) + light * (end - max(1, middle))
+        streams.output.write(f"{name.ljust(width)}  {bar.ljust(WIDTH)}  {milliseconds(p50)} to {milliseconds(p99)}\n")
+    streams.output.write("\n")
+
+
+def _write_errors(results: Sequence[Mapping[str, Any]], streams: Streams) -> None:
+    for result in results:
+        _write_counts(f"failed, {level_of(result)}", result["errors"], streams)
+
+
+def _write_counts(title: str, counts: Mapping[str, int], streams: Streams) -> None:
+    if counts:
+        told = ", ".join(f"{words_of(kind)} {count}" for kind, count in counts.items())
+        streams.output.write(plain_text(f"{title}: {told}") + "\n")
+
+
+def _write_objective(summary: Mapping[str, Any], streams: Streams) -> None:
+    if summary.get("slo") is None:
+        return
+    lines = [f"objective {summary['slo']}: {'kept' if summary.get('passed') else 'not kept'}"]
+    lines += [f"  {level}: {miss}" for level, missed in (summary.get("missed") or {}).items() for miss in missed]
+    streams.output.writelines(plain_text(line, line[: len(line) - len(line.lstrip())]) + "\n" for line in lines)
