@@ -195,8 +195,8 @@ def test_what_cannot_be_measured_says_so(serve: Callable[..., Ran], tmp_path: Pa
     assert "error: no request was answered: http_503: busy\n" in ran.stderr
     assert document(ran.stdout)["results"][0]["errors"] == {"http_503": 3}
     assert document(ran.stdout)["results"][0]["ttft_ms"]["p50"] is None
-    ran = serve("http://127.0.0.1:9", "--rate", "1", "--concurrency", "1")
-    assert ran.code == 2
+    for wrong in (("--rate", "1", "--concurrency", "1"), ("--duration", "inf")):
+        assert serve("http://127.0.0.1:9", *wrong).code == 2
     for text in ("0", "1,-2", "nan", "", "1,,2", "1e9"):
         with pytest.raises(UsageError, match="list of numbers"):
             numbers(text, "--rate", 1000)

@@ -104,7 +104,7 @@ def test_the_task_in_the_log_names_the_issue(codegen: Callable[..., Ran], miyabi
         ("0", 2, "--issue takes the number of an issue, or its address"),
         ("99", 2, "there is no issue acme/calc#99"),
         ("https://github.com/acme/other/issues/12", 2, "is not one of 127.0.0.1/acme/calc, this repository"),
-        ("https://github.com/acme/calc/pull/12", 2, "--issue takes a number, or the address of an issue"),
+        ("https://github.com/acme/calc/pull/12", 2, "an issue is named by its number or its address"),
     ],
 )
 def test_an_issue_that_is_none(codegen: Callable[..., Ran], named: str, code: int, words: str) -> None:

@@ -108,6 +108,17 @@ def test_wrong_entries_are_named_and_stop_no_other(miyabi: Miyabi, tmp_path: Pat
     assert ran.code == 2
     assert [line.split(",")[0] for line in ran.stdout.splitlines()] == ["number", "1", "3"]
     assert "issue 3: not a JSON object; issue 4: title and body are to be texts" in ran.stderr
+    # what one reader has begun to read is whole, and an error that comes after it is on stderr alone
+    pages = json.dumps(ISSUES[:1]) + json.dumps([{**ISSUES[1], "number": 2.0}]) + "x"
+    for text in (pages.encode(), pages.encode("utf-16")):
+        file.write_bytes(text)
+        ran = miyabi("triage", "--file", str(file), "--no-llm", "--format", "json")
+        assert [row["number"] for row in json.loads(ran.stdout)] == [1, 2]
+        assert (ran.code, "issue 3: not JSON" in ran.stderr) == (2, True)
+    file.write_text("{}")
+    ran = miyabi("triage", "--file", str(file), "--no-llm", "--format", "json")
+    assert json.loads(ran.stdout)["error"]["exit_code"] == ran.code == 2
+    file.write_text(lines(ISSUES[:1]))
     for arguments, told in (
         (("--file", str(tmp_path / "none")), "can't read"),
         ((), "no issue is named"),
@@ -124,7 +135,8 @@ def test_the_model_s_word_is_checked_and_a_failure_is_one_issue_s_own(miyabi: Mi
         "type": "feature",
         "severity": "Sev.1",
         "evidence": [{"field": "title", "quote": "dark  MODE"}, {"field": "body", "quote": "never said"}],
-        "labels": ["good-first-issue"],
+        "labels": ["good-first-issue", "🤖 trigger:agent-execute"],
+        "priority": "urgent",  # which is no choice: the rules say it
         "dependencies": [1, 3, 555],
         "summary": "A \x1b]0;x\x07dark \x1b[31mmode",
     }
@@ -156,6 +168,7 @@ def test_the_model_s_word_is_checked_and_a_failure_is_one_issue_s_own(miyabi: Mi
         assert len(server.requests) == asked + 2
     dark = rows[3]
     assert (dark["type"], dark["source"], dark["severity"], dark["owner"]) == ("feature", "llm", "Sev.1", "TechLead")
+    assert dark["priority"] == "P0"
     assert dark["evidence"] == [{"field": "title", "quote": "dark mode"}]
     assert (dark["duplicates"], dark["dependencies"], dark["summary"]) == ([], [1], "A dark mode")
     assert "👋 good-first-issue" in dark["labels"]

@@ -36,6 +36,10 @@ class Begun:
         self.output = output
         return streams
 
+    def result_begins(self) -> None:
+        """Note that a part of the result is written: an error that comes after it stands on stderr alone."""
+        self.format, self.output = "", None
+
     def write_error(self, text: str) -> None:
         """Write an error to the file that was to take the result: empty, it would look like one.
 

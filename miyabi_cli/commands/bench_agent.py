@@ -13,8 +13,9 @@ from miyabi_cli.commands.means import Shared, means_of
 from miyabi_cli.commands.one_run import OneRun
 from miyabi_cli.commands.unforeseen import explain
 from miyabi_cli.errors import ProviderError
-from miyabi_cli.events import Event, Relay, WarningRaised
+from miyabi_cli.events import Event, WarningRaised
 from miyabi_cli.messages import Usage
+from miyabi_cli.relay import Relay
 
 if TYPE_CHECKING:
     from miyabi_cli.bench.tasks import BenchTask

@@ -18,7 +18,7 @@ from miyabi_cli.commands.access import open_access
 from miyabi_cli.commands.asynchronous import run_async
 from miyabi_cli.commands.begun import Begun
 from miyabi_cli.commands.bench_agent import Agent, sandbox_of
-from miyabi_cli.commands.bench_endings import exit_code_of_trials
+from miyabi_cli.commands.bench_endings import error_of_trials, exit_code_of_trials
 from miyabi_cli.commands.bench_output import Html, Output, open_outlets
 from miyabi_cli.commands.bench_reviewer import Reviewer
 from miyabi_cli.errors import RepositoryError, UsageError
@@ -141,7 +141,11 @@ async def _run(values: Mapping[str, Any], arguments: Sequence[str], begun: Begun
     outlets.deliver(document, begun.redactor)
     if document.summary["complete"] and (journal := _journal_of(values["output"])):
         journal.unlink(missing_ok=True)  # the report has all of it
-    return exit_code_of_trials(document, course, values["min_pass_rate"])
+    begun.result_begins()
+    code = exit_code_of_trials(document, course, values["min_pass_rate"])
+    if error := error_of_trials(document):
+        streams.talk.write(error)
+    return code
 
 
 def _chosen(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from miyabi_cli.settings.schema import Settings
 
 INPUT_TOKENS, OUTPUT_TOKENS = 512, 128
+LONGEST = 7 * 24 * 3600.0  # seconds of a level
 
 # \b: the lines stay as they are.
 EPILOG = """\b
@@ -47,7 +48,8 @@ def serve(
         int | None, typer.Option("--requests", min=1, help="Requests of each level; default: ten for each in parallel.")
     ] = None,
     duration: Annotated[
-        float | None, typer.Option("--duration", min=0.1, metavar="S", help="Seconds in which a level's are begun.")
+        float | None,
+        typer.Option("--duration", min=0.1, max=LONGEST, metavar="S", help="Seconds in which a level's are begun."),
     ] = None,
     input_tokens: Annotated[int, typer.Option("--input-tokens", min=1, help="Tokens of each prompt.")] = INPUT_TOKENS,
     output_tokens: Annotated[
@@ -66,7 +68,8 @@ def serve(
         ),
     ] = None,
     trace_speed: Annotated[
-        float, typer.Option("--trace-speed", min=0.001, metavar="X", help="Play the arrivals X times as fast.")
+        float,
+        typer.Option("--trace-speed", min=0.001, max=1000, metavar="X", help="Play the arrivals X times as fast."),
     ] = 1.0,
     warmup: Annotated[int, typer.Option("--warmup", min=0, metavar="N", help="Requests that are not measured.")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Of prompts and arrivals.")] = 0,

@@ -114,7 +114,10 @@ async def _run(values: Mapping[str, Any], arguments: Sequence[str], begun: Begun
         asked = {name: values[name] for name in ("limit", "seed", "examples", "no_llm", "jobs")}
         summary = summarise(guesses, classes)
         outlets.deliver(Document("triage", about, asked, list(map(row_of, guesses)), summary), access.redactor)
-    return ExitCode.PROVIDER if bench.failed and not summary["by_model"] else ExitCode.OK
+    if bench.failed and not summary["by_model"]:
+        begun.result_begins()
+        raise bench.failed
+    return ExitCode.OK
 
 
 def _chosen(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from miyabi_cli.commands import flags
 from miyabi_cli.commands.begun import Begun
@@ -88,13 +88,11 @@ async def do_triage(asked: Asked, begun: Begun, *, color: ColorChoice, quiet: bo
         triager = await _triager(asked, access, vocabulary, index, run_id, opened)
         if triager.failure is not None:
             progress.show(WarningRaised("provider", "", f"{triager.failure.message}: rules triage the issues"))
-        rows = _Rows(asked, access, streams, github if asked.apply else None, outcome, progress.show)
+        hub = github if asked.apply else None
         entries = _without(done, _entries(asked, copy, github))
-        try:
+        with _Rows(asked, access, streams, hub, outcome, progress.show, begun.result_begins) as rows:
             await triage_all(entries, triager, asked.jobs, rows.show, outcome.unreadable)
-        finally:
-            rows.close()
-    return _end(outcome)
+            return _end(outcome)
 
 
 def _end(outcome: _Outcome) -> int:
@@ -225,10 +223,20 @@ async def _without(
 
 
 class _Rows:
-    """Shows each row as it comes, and puts its labels on the issue where that is asked for."""
+    """Shows each row as it comes, and puts its labels on the issue where that is asked for.
+
+    The end of a `with` ends the output, but where an error has left it without a row: then that is the output.
+    """
 
     def __init__(
-        self, asked: Asked, access: Access, streams: Streams, github: GitHub | None, outcome: _Outcome, show: Show
+        self,
+        asked: Asked,
+        access: Access,
+        streams: Streams,
+        github: GitHub | None,
+        outcome: _Outcome,
+        show: Show,
+        begins: Callable[[], None],
     ) -> None:
         from miyabi_cli.report.triage import OUTPUTS
         from miyabi_cli.triage.applying import Applier
@@ -238,11 +246,15 @@ class _Rows:
         self._access, self._outcome, self._tell = access, outcome, show
         self._console = None if streams.quiet else streams.console(streams.talk)
         self._escalates = asked.format != "text"  # which says so itself
+        self._begins, self._is_begun = begins, False
 
     async def show(self, row: Row) -> None:
         """Show a row, then write its labels: a row is not lost where GitHub refuses."""
         from miyabi_cli.report.triage import escalation_of
 
+        if not self._is_begun:
+            self._is_begun = True
+            self._begins()
         data = self._access.redactor.redact_data(row.data())
         self._output.row(data)
         if row.error and row.error["message"] != self._outcome.without_model:
@@ -269,6 +281,9 @@ class _Rows:
     def _warn(self, text: str) -> None:
         self._tell(WarningRaised("triage", "", self._access.redactor.redact(text)))
 
-    def close(self) -> None:
-        """End the output."""
-        self._output.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._is_begun or kind is None:
+            self._output.close()

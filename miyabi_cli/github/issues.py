@@ -77,7 +77,10 @@ def _number_in_address(text: str, place: Place) -> int:
         parts, host = urlsplit(""), ""
     found = re.fullmatch(r"/([^/]{1,100})/([^/]{1,100})/issues/([0-9]{1,18})/?", parts.path)
     if parts.scheme not in ("https", "http") or not found:
-        raise UsageError("--issue takes a number, or the address of an issue", hint="miyabi codegen --issue 12")
+        raise UsageError(
+            f"an issue is named by its number or its address, and not by {text[:80]!r}",
+            hint=f"such as 12, or {place.server}/{place.full_name}/issues/12",
+        )
     if not place.is_at(host, found[1], found[2]):
         hint = "run it in a clone of that one, or name it with --repo"
         raise UsageError(f"that issue is not one of {place.host}/{place.full_name}, this repository", hint=hint)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from miyabi_cli.errors import BrokenReply, ProviderError, ProviderRefused, UsageError
 from miyabi_cli.llm.checking import check_sampling
-from miyabi_cli.llm.objects.fitting import fit, variants
+from miyabi_cli.llm.objects.fitting import fit, valid_part, variants
 from miyabi_cli.llm.objects.mending import objects_in, read_json, unwrapped
 from miyabi_cli.llm.objects.validating import ArgumentsSchema, compile_schema, obeys
 from miyabi_cli.llm.profiles import Capabilities
@@ -48,11 +48,12 @@ class Model(Protocol):
 
 
 class Unfit(ValueError):
-    """A reply that holds no valid arguments: why, and whether it `holds_json` at all."""
+    """A reply that holds no valid arguments: why, whether it `holds_json` at all, and the `part` that is valid."""
 
-    def __init__(self, reason: str, *, holds_json: bool) -> None:
+    def __init__(self, reason: str, *, holds_json: bool, part: Mapping[str, Any] | None = None) -> None:
         super().__init__(reason)
         self.holds_json = holds_json
+        self.part = dict(part or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,19 @@ async def call_function(
     return (await call_at_cost(model, function, messages, sampling)).arguments
 
 
-async def call_at_cost(model: Model, function: Function, messages: Sequence[Message], sampling: Sampling) -> Called:
+async def call_at_cost(
+    model: Model, function: Function, messages: Sequence[Message], sampling: Sampling, *, in_part: bool = False
+) -> Called:
     """Ask for a function's arguments by the best means of the server, and check them against its schema.
 
     The means are a reply that is bound to the schema, a forced call, and the prompt alone; one that the server refuses
     or passes over gives way to the next. What is nearly right is repaired. Else the model is told what is wrong, twice
-    at most. Raises UsageError for a schema or a sampling that can't be, before anything is sent; BrokenReply where no
-    try was valid; any ProviderError, each with the usage of all tries.
+    at most. `in_part`: arguments that are not valid are left out, what is required only after the last try; one that
+    is valid is there at least. Raises UsageError for a schema or a sampling that can't be, before anything is sent;
+    BrokenReply where no try was valid; any ProviderError, each with the usage of all tries.
     """
     check_sampling(sampling)
-    return await _Calling(model, function, compile_schema(function), messages, sampling).run()
+    return await _Calling(model, function, compile_schema(function), messages, sampling, in_part).run()
 
 
 async def generate(model: Model, request: LLMRequest) -> LLMResponse:
@@ -146,6 +150,7 @@ class _Calling:
     schema: ArgumentsSchema
     messages: Sequence[Message]
     sampling: Sampling
+    in_part: bool = False
     corrections: tuple[Message, ...] = ()
     spent: Usage = field(default_factory=Usage)
     problem: str = ""
@@ -168,6 +173,8 @@ class _Calling:
             try:
                 return Called(read_arguments(reply, self.schema, self.function.name), self.spent)
             except Unfit as unfit:
+                if self.in_part and unfit.part and (tried == TRIES or self.has_required(unfit.part)):
+                    return Called(unfit.part, self.spent)
                 self.correct(reply, unfit)
                 if not unfit.holds_json and len(means) > 1 and reply.finish_reason != "length":
                     means.pop(0)  # the server passed over what holds the reply
@@ -195,6 +202,9 @@ class _Calling:
             return ChatRequest(history, (self.function,), self.sampling, forced=self.function.name)
         held = self.function.parameters if means == "schema" else None
         return ChatRequest(history, sampling=self.sampling, schema=held)
+
+    def has_required(self, arguments: Mapping[str, Any]) -> bool:
+        return all(name in arguments for name in self.schema.schema.get("required", ()))
 
     def correct(self, reply: Reply, unfit: Unfit) -> None:
         """Note what is to be said of a reply. A call is shown as text: it was never run, and has no result."""
@@ -246,7 +256,8 @@ def read_arguments(reply: Reply, schema: ArgumentsSchema, name: str) -> dict[str
             return fitted
     if not objects:
         raise Unfit("there is no JSON object in the reply", holds_json=False)
-    raise Unfit("; ".join(schema.problems(fit(objects[0], schema))), holds_json=True)
+    fitted = fit(objects[0], schema)
+    raise Unfit("; ".join(schema.problems(fitted)), holds_json=True, part=valid_part(fitted, schema))
 
 
 def _values_in(text: str) -> list[Any]:

@@ -6,11 +6,17 @@ How a model edits best is found by measuring: the figures are in docs/benchmarks
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from miyabi_cli.messages import Effort
+
 Editing = Literal["apply_patch", "rewrite"]
 Strategy = Literal["rewrite", "infill", "anew"]
+
+# What a model that thinks may think before it answers, by effort.
+THOUGHT_TOKENS: Mapping[Effort, int] = {"low": 2_048, "medium": 8_192, "high": 16_384}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,10 @@ class Profile:
     mending_rounds: int = 3
     infill_format: str = ""
     strategies: tuple[Strategy, ...] = ("rewrite",)
+
+    def thought_tokens(self, effort: Effort) -> int:
+        """Return how many tokens a reply may hold beside the answer's; 0 of a model that does not think."""
+        return THOUGHT_TOKENS[effort] if self.thinks else 0
 
 
 PROFILES = (

@@ -26,8 +26,8 @@ _SHARES = ("rate", "validity", "detection", "accuracy", "share", "f1", "precisio
 def write_document(document: Document, streams: Streams) -> None:
     """Write a document's tables to the result's stream."""
     environment = document.environment
-    told = [environment.get(name) for name in ("provider", "model", "server_version")]
-    streams.output.write(plain_text(f"bench {document.kind}: {', '.join(str(name) for name in told if name)}") + "\n\n")
+    told = [str(name) for name in map(environment.get, ("provider", "model", "server_version")) if name]
+    streams.output.write(plain_text(f"bench {document.kind}: {', '.join(told) or 'no model'}") + "\n\n")
     if document.kind == "serve":
         write_table(rates_table(document.results), streams)
         write_table(times_table(document.results), streams)
@@ -93,10 +93,17 @@ def figure(name: str, value: float | None) -> str:
     return share(value) if name.endswith(_SHARES) else number(value)
 
 
+def _level(result: Mapping[str, Any]) -> str:
+    """Return what a level is called for people: a trace's rate, which is measured, with three digits."""
+    if result.get("trace_speed") is None:
+        return level_of(result)
+    return level_of({"rate": float(f"{result['rate']:.3g}")})
+
+
 def _rates_row(result: Mapping[str, Any]) -> list[str]:
     good = result["goodput"]
     return [
-        level_of(result),
+        _level(result),
         number(result["requests"]),
         number(sum(result["errors"].values())),
         number(result["output_tokens_per_s"]),
@@ -107,7 +114,7 @@ def _rates_row(result: Mapping[str, Any]) -> list[str]:
 
 def _times_row(result: Mapping[str, Any]) -> list[str]:
     times = ((result[time] or {}).get(name) for time, _, statistics in _TIMES for name in statistics)
-    return [level_of(result), *map(milliseconds, times)]
+    return [_level(result), *map(milliseconds, times)]
 
 
 def _task_row(name: str, trials: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -137,7 +144,7 @@ def _pass_at(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _write_plot(results: Sequence[Mapping[str, Any]], streams: Streams) -> None:
     """Draw how long whole requests took at each level: a bar to the median, and lighter on to the 99th percentile."""
-    spreads = [(level_of(result), result["e2e_ms"] or {}) for result in results]
+    spreads = [(_level(result), result["e2e_ms"] or {}) for result in results]
     known = [(name, spread["p50"], spread["p99"]) for name, spread in spreads if spread.get("p99") is not None]
     longest = max((p99 for _, _, p99 in known), default=0)
     if not longest:
@@ -154,7 +161,7 @@ def _write_plot(results: Sequence[Mapping[str, Any]], streams: Streams) -> None:
 
 def _write_errors(results: Sequence[Mapping[str, Any]], streams: Streams) -> None:
     for result in results:
-        _write_counts(f"failed, {level_of(result)}", result["errors"], streams)
+        _write_counts(f"failed, {_level(result)}", result["errors"], streams)
 
 
 def _write_counts(title: str, counts: Mapping[str, int], streams: Streams) -> None:

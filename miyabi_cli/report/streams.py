@@ -43,8 +43,8 @@ class Streams:
         """Return rich's console for a stream."""
         from rich.console import Console
 
-        # Not no_color: that leaves bold and dim.
-        return Console(file=stream, force_terminal=self.colored(stream), highlight=False, markup=False)
+        # Not no_color: that leaves bold and dim. Emoji would make one of the `:bug:` in a text.
+        return Console(file=stream, force_terminal=self.colored(stream), highlight=False, markup=False, emoji=False)
 
     def write_bytes(self, content: bytes) -> None:
         """Write to the result's stream as it is, whatever the stream's encoding."""

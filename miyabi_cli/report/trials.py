@@ -49,7 +49,7 @@ class TrialProgress:
 
     def ended(self, row: Mapping[str, Any], count: int) -> None:
         """Say what became of a trial; `count` have ended by now."""
-        outcome = "passed" if row["passed"] else row["failure"]
+        outcome = "passed" if row["passed"] else row.get("failure") or "not passed"
         told = f": {plain_text(row['message'])[:SHOWN]}" if row.get("message") else ""
         number = f" trial {row['trial']}" if row["trial"] > 1 else ""
         style = "green" if row["passed"] else "yellow" if row["passed"] is None else "red"

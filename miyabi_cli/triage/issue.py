@@ -66,6 +66,8 @@ def _number(value: Any, position: int) -> int | None:
         return position
     if isinstance(value, str) and (text := value.strip().removeprefix("#")).isascii() and text.isdigit():
         value = int(text[:19])
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**18:
         return value
     return None

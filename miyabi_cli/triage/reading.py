@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
 import json
@@ -34,7 +36,7 @@ def copy_of(source: str, stdin: IO[bytes] | None = None) -> IO[bytes]:
                 shutil.copyfileobj(file, copy)
     except OSError as error:
         copy.close()
-        raise MachineError(f"can't read {source}: {error.strerror}", hint="--file FILE, or - for stdin") from None
+        raise MachineError(f"can't read {source}: {error.strerror}", hint="issues as JSON, JSON Lines or CSV") from None
     copy.seek(0)
     return copy
 
@@ -46,7 +48,9 @@ def read_issues(file: IO[bytes]) -> Iterator[TriageIssue | Unreadable]:
     Raises UsageError for a file without any issue, and for CSV without a column `title`.
     """
     file.seek(0)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+    is_wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding="utf-16" if is_wide else "utf-8-sig", errors="replace", newline="")
     try:
         start = text.read(BLOCK)
         while start and not start.strip():
@@ -57,16 +61,18 @@ def read_issues(file: IO[bytes]) -> Iterator[TriageIssue | Unreadable]:
         for position, (place, entry) in enumerate(entries, 1):
             yield entry if isinstance(entry, Unreadable) else issue_from(entry, place, position)
     finally:
-        text.detach()
+        with contextlib.suppress(ValueError):  # closed: whoever read was interrupted
+            text.detach()
 
 
 def _json_entries(start: str, text: IO[str]) -> Iterator[tuple[str, Any]]:
     source = _Source(start, text)
-    is_array = source.skip("[")
+    is_listed, is_array = start.startswith("["), False
     number = 0
     while source.ready("," if is_array else ""):
-        if is_array and source.skip("]"):
-            return
+        if is_listed and source.skip("]" if is_array else "["):  # one array may follow another: `gh api --paginate`
+            is_array = not is_array
+            continue
         number += 1
         place = f"issue {number}"
         try:

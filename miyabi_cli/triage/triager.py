@@ -110,9 +110,9 @@ class Triager:
         candidates = [] if small else [(like.number, like.title) for like in likes]
         messages = messages_of(issue, shown, candidates, small=small)
         sampling = sampling_of(self.effort, thinks=provider.profile.thinks)
-        called = await call_at_cost(provider, function, messages, sampling)
+        called = await call_at_cost(provider, function, messages, sampling, in_part=True)
         said = called.arguments
-        kind: IssueType = said["type"]
+        kind: IssueType = said.get("type", judgement.type)
         severity = said.get("severity", by_rules.severity)
         security = bool(said.get("security", judgement.security))
         owner = said.get("owner", owner_of(kind, severity, security=security))
@@ -126,7 +126,7 @@ class Triager:
             severity=severity,
             impact=said.get("impact", impact_of(severity)),
             priority=said.get("priority", priority_of(severity)),
-            confidence=agreed(judgement.shares, kind),
+            confidence=agreed(judgement.shares, kind) if "type" in said else by_rules.confidence,
             evidence=evidence,
             duplicates=_confirmed(said, likes, by_rules.duplicates),
             owner="CISO" if security else "TechLead" if severity == "Sev.1" else owner,

@@ -66,6 +66,23 @@ def _unwrapped(value: dict[str, Any], properties: dict[str, Any], name: str, dep
     return [*_unwrapped(inner, properties, name, depth + 1), inner] if isinstance(inner, dict) else []
 
 
+def valid_part(value: Any, schema: ArgumentsSchema) -> dict[str, Any]:
+    """Return of an object those members alone that are valid each by itself, and of lists their valid items.
+
+    What is required may be missing then.
+    """
+    properties = schema.schema.get("properties", {})
+    found: dict[str, Any] = {}
+    for key, item in value.items() if isinstance(value, dict) else ():
+        part = schema.resolved(properties.get(key, False))
+        if isinstance(item, list) and isinstance(part, dict) and not schema.accepts(item, part):
+            kept = [one for one in item if schema.accepts(one, part.get("items", True))]
+            item = kept[: part.get("maxItems", len(kept))]
+        if schema.accepts(item, part):
+            found[key] = item
+    return found
+
+
 @dataclass(slots=True)
 class _Fitter:
     root: ArgumentsSchema
