@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     except MiyabiError as error:
         return _report(error.kind, error.message, error.hint, exit_code_of(error), begun)
     except typer.exceptions.TyperException as error:
-        message = " ".join(error.format_message().split())
+        message = " ".join(error.format_message().replace("Value error, ", "").split())
         return _report("usage", message, _usage_hint(error), ExitCode.USAGE, begun)
     except Interrupted as error:
         return _report("interrupted", "interrupted", None, ExitCode(128 + error.number), begun)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import UnionType
@@ -222,16 +222,6 @@ Event = (
 
 # For the eye alone: neither in the log nor in a JSON line.
 TRANSIENT = (ReplyStreaming, ProgressMade)
-
-
-@dataclass(slots=True)
-class Relay:
-    """Hands warnings, a kind and a text, to whoever listens now: a run takes the place of what showed them before."""
-
-    listener: Callable[[str, str], None]
-
-    def __call__(self, kind: str, what: str) -> None:
-        self.listener(kind, what)
 
 
 def timestamp() -> str:

@@ -152,7 +152,8 @@ def test_a_run_goes_by_what_doctor_has_found_and_says_so(miyabi: Miyabi, reposit
     result = json.loads(ran.stdout)
     assert (ran.code, result["status"]) == (0, "verified"), ran.stderr
     assert all("tools" not in request and "response_format" in request for request in requests)
-    assert "warning: doctor has found at " in ran.stderr
+    assert ran.stderr.count("warning: doctor has found at ") == 1
+    assert [warning["message"][:20] for warning in result["warnings"]].count("doctor has found at ") == 1
     assert "openai loses tools, so gpt-oss-20b is asked for JSON objects instead of calls" in ran.stderr
 
 

@@ -329,6 +329,7 @@ def run_workflow(place: Place, workflow: Mapping[str, Any]) -> None:
     ((_, job),) = workflow["jobs"].items()
     given = {
         "vars.MIYABI_PACKAGE": str(wheel(place.root.parent)),
+        "github.event.issue.number": "12",
         "github.token": TOKEN,
         "secrets.GROQ_API_KEY": groq.KEY,
     }
@@ -390,6 +391,10 @@ PROMISES = {
     ),
     "A CI step": Promise((r"^verified: miyabi/\S+, 0 USD$",), {"../summary.md": "verified"}, pulls=1),
     "A git hook": Promise((r"^post-merge: the tests fail", r"^  miyabi/the-tests-fail-\S+$"), {"NEWS": "leap"}),
+    "Review before a commit, and in CI": Promise(
+        (r"^::notice title=miyabi review::score 100",), {"miyabi.sarif": '"2.1.0"'}, status="A  keys.py"
+    ),
+    "Triage issues in CI": Promise((r"^12\tbug\tSev\.3\trules$", r"^#12: ")),
     "Settings, and trust": Promise(),
     "What it costs": Promise(files={"usage.csv": "run,"}),
     "When something goes wrong": Promise((r"works here with vllm",)),

@@ -128,6 +128,8 @@ def test_the_command_cleans(folder: Path, miyabi: Miyabi) -> None:
     assert "whole" in miyabi("worktrees", "clean").stdout
     again = miyabi("worktrees", "clean")
     assert (again.code, again.stdout, again.stderr) == (0, "", "nothing to remove\n")
+    unknown = miyabi("worktrees", "clean", "nosuch")
+    assert (unknown.code, unknown.stderr.partition("\n")[0]) == (2, "error: 'nosuch' is no run")
     assert miyabi("worktrees", "clean", "--all", "done").stdout.startswith("done  a ")
     assert miyabi("worktrees", "clean", "--all", "--format", "json").code == 0
     assert miyabi("worktrees", "list", "--format", "json").stdout == "[]\n"

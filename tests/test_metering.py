@@ -186,6 +186,9 @@ def test_a_price_that_is_not_known_is_said_and_tokens_are_capped(tmp_path: Path)
     ]
     assert wire.account.ledger.spent().tokens <= 1000
     assert ask(metered(tmp_path / "other", Script(REPLY), price=None))[0].usage.cost_usd is None
+    with pytest.raises(ProviderOverloaded) as refused:
+        ask(metered(tmp_path / "third", Script(ProviderOverloaded("busy", usage=Usage(1))), price=None))
+    assert refused.value.usage.cost_usd == 0.0, "what was not read has cost nothing"
     wire.account.ledger.close()
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from miyabi_cli.events import Relay
 from miyabi_cli.llm.provider import Provider
 from miyabi_cli.redaction import NO_SECRETS, Redactor
+from miyabi_cli.relay import Relay
 from miyabi_cli.settings.schema import Settings
 from miyabi_cli.workspace.repository import Repository
 from miyabi_cli.workspace.sandbox import Sandbox

@@ -38,7 +38,6 @@ from miyabi_cli.workspace.staging import tree_of
 from miyabi_cli.workspace.workspaces import Workspace, open_workspace
 
 DEFAULT_EFFORT: Effort = "high"
-THOUGHT_TOKENS: dict[Effort, int] = {"low": 2_048, "medium": 8_192, "high": 16_384}
 
 
 async def run_codegen(
@@ -67,7 +66,6 @@ async def run_codegen(
     request = replace(request, task=redactor.redact(request.task), issue=redactor.redact_data(request.issue))
     told = [warning for warning in earlier.warnings if warning.kind != KEPT] if earlier else []
     voice = Voice(lambda event: emit(redactor.redact_data(event)), keep, told)
-    means.warn.listener = voice.warn
     workspace = await asyncio.to_thread(open_workspace, means.repository, run_id, means.settings.worktree.path)
     stopped = True
     try:
@@ -87,7 +85,7 @@ async def run_codegen(
             run_id=run_id,
             attempts=tuple(attempt.report() for attempt in tries.attempts),
             usage=plan.allowance.usage,
-            warnings=tuple(voice.warnings),
+            warnings=redactor.redact_data(tuple(voice.warnings)),
             seconds=round(time.monotonic() - started, 3),
         )
         conclude(result)
@@ -191,6 +189,7 @@ def _tell_start(
         voice.emit(RunStarted(*start, options))
     for warning in sandbox.warnings:
         voice.warn("sandbox", warning)
+    means.warn.hand_over(voice.warn)
 
 
 def _allowance(settings: Settings, sandbox: Sandbox, earlier: Earlier | None) -> Allowance:
@@ -205,8 +204,8 @@ def _allowance(settings: Settings, sandbox: Sandbox, earlier: Earlier | None) ->
 
 def _max_tokens(settings: Settings, provider: Provider, effort: Effort) -> int:
     """Return the tokens of one reply: the answer's, and for a model that thinks those of its thought."""
-    thought = THOUGHT_TOKENS[effort] if provider.profile.thinks else 0
-    return min(settings.llm.default_max_tokens + thought, provider.max_tokens // 2)
+    most = settings.llm.default_max_tokens + provider.profile.thought_tokens(effort)
+    return min(most, provider.max_tokens // 2)
 
 
 def _configured(request: CodegenRequest, settings: Settings) -> tuple[Check, ...]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from miyabi_cli.commands.begun import Begun
-from miyabi_cli.events import Event, ProgressMade, Relay, WarningRaised
+from miyabi_cli.events import Event, ProgressMade, WarningRaised
+from miyabi_cli.relay import Relay
 
 if TYPE_CHECKING:
     from miyabi_cli.ledger.store import Ledger

@@ -13,7 +13,8 @@ from miyabi_cli.commands import flags
 from miyabi_cli.commands.access import Access, Secrets, Show, open_access
 from miyabi_cli.commands.begun import Begun
 from miyabi_cli.commands.github import find_github
-from miyabi_cli.events import Relay, WarningRaised
+from miyabi_cli.events import WarningRaised
+from miyabi_cli.relay import Relay
 
 if TYPE_CHECKING:
     from miyabi_cli.codegen.means import Means

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from miyabi_cli.report.streams import Streams
     from miyabi_cli.runs import Run
 
-app = typer.Typer(help="Past runs: each leaves its events, its patch and its result.")
+app = typer.Typer(help="Past runs of codegen: each leaves its events, its patch and its result.")
 
 RunName = Annotated[
     str,
@@ -33,7 +33,7 @@ def list_(
     format: flags.Format = "text",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest first.")] = 20,
 ) -> None:
-    """List past runs, the newest first."""
+    """List past runs of `miyabi codegen`, the newest first."""
     from miyabi_cli.report.display import plain_text
     from miyabi_cli.runs import list_runs
 
@@ -174,6 +174,7 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Delete old runs' directories, but none of a run that is at work."""
+    from miyabi_cli.report.display import counted
     from miyabi_cli.runs import list_runs, remove_run
 
     old: list[Run] = [run for run in list_runs()[keep:] if run.status != "running"]
@@ -181,4 +182,4 @@ def clean(
         if not dry_run:
             remove_run(run)
         typer.echo(run.run_id)
-    typer.echo(f"{len(old)} runs {'would be deleted' if dry_run else 'deleted'}", err=True)
+    typer.echo(f"{counted(len(old), 'run')} {'would be deleted' if dry_run else 'deleted'}", err=True)

@@ -244,7 +244,8 @@ class _Batch:
     async def _new_result(
         self, task: BacklogTask, asked: Asked, shared: Shared, run_id: str, begun: Begun, *, resume: bool
     ) -> dict[str, Any]:
-        from miyabi_cli.events import Relay, WarningRaised
+        from miyabi_cli.events import WarningRaised
+        from miyabi_cli.relay import Relay
 
         def told(event: Event, _kept: object = None) -> None:
             self.progress.show(event, task.id)

@@ -45,10 +45,20 @@ def clean(
     from miyabi_cli.workspace.leftovers import clean_worktrees
 
     folder = _folder(path, repo, config)
-    removed, errors = clean_worktrees(folder, kept=all_, run_ids=runs or (), dry_run=dry_run)
+    run_ids = _run_ids(runs, folder) if runs else ()
+    removed, errors = clean_worktrees(folder, kept=all_, run_ids=run_ids, dry_run=dry_run)
     _print(removed, format, "nothing to remove")
     if errors:
         raise errors[0]
+
+
+def _run_ids(names: list[str], folder: Path) -> tuple[str, ...]:
+    """Return the ids of runs that are named by them, or as `runs show` takes a name. Raises UsageError for no run."""
+    from miyabi_cli.runs import find_run
+    from miyabi_cli.workspace.leftovers import list_worktrees
+
+    listed = {entry.run_id for entry in list_worktrees(folder)}
+    return tuple(name if name in listed else find_run(name).run_id for name in names)
 
 
 def _folder(path: Path | None, repo: Path | None, config: Path | None) -> Path:

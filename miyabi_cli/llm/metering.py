@@ -150,7 +150,9 @@ class Metered:
                     yield piece
         except ProviderError as broken:
             error = broken.kind
-            broken.usage = usage = self._priced(broken.usage)
+            # a server that was never reached, or refused, has cost nothing, whatever its price
+            asked = broken.usage.input_tokens or broken.usage.output_tokens
+            broken.usage = usage = self._priced(broken.usage) if asked else replace(broken.usage, cost_usd=0.0)
             raise
         finally:
             if error == "left":

@@ -50,7 +50,10 @@ class Progress:
         self._started = time.monotonic()
         self._doing = ""
         self._streamed = 0
-        self._calls: dict[str, str] = {}
+        self._calls: dict[tuple[int, str], str] = {}
+        self._at_work: set[int] = set()  # attempts
+        self._side_by_side = False
+        self._warned: set[WarningRaised] = set()
 
     def show(self, event: Event) -> None:
         """Show one event."""
@@ -91,13 +94,19 @@ class Progress:
 
         return Text(f"{self._doing} · {time.monotonic() - self._started:.0f} s", no_wrap=True, overflow="ellipsis")
 
+    def _of(self, attempt: int) -> str:
+        """Return how a line begins: with its attempt, where several are made side by side."""
+        return f"attempt {attempt}: " if attempt and self._side_by_side else ""
+
     def _run_started(self, event: RunStarted | RunResumed) -> None:
         effort = f", effort {event.effort}" if event.effort else ""
         model = plain_text(f"{event.model} ({event.provider}{effort})")
         self._line(f"miyabi {event.version}: {model}, sandbox {event.sandbox}", "bold")
 
     def _warning(self, event: WarningRaised) -> None:
-        self._line(plain_text(f"warning: {event.path + ': ' if event.path else ''}{event.message}"), "yellow")
+        if event not in self._warned:  # a run tells what was shown before it began once more
+            self._warned.add(event)
+            self._line(plain_text(f"warning: {event.path + ': ' if event.path else ''}{event.message}"), "yellow")
 
     def _check_started(self, event: CheckStarted) -> None:
         self._now(f"{STAGES[event.stage]}: {event.name}")
@@ -106,11 +115,14 @@ class Progress:
         style = {"pass": "green", "fail": "red"}.get(event.status, "dim")
         cached = ", known from an earlier run" if event.cached else ""
         stage = STAGES[event.stage]
-        self._line(f"{stage}: {plain_text(event.name)} {event.status} ({event.seconds:.1f} s{cached})", style)
+        what = f"{self._of(event.attempt)}{stage}: {plain_text(event.name)}"
+        self._line(f"{what} {event.status} ({event.seconds:.1f} s{cached})", style)
         if self._streams.verbose and event.status == "fail":
             self._line(indented(event.output.rstrip()), "dim")
 
     def _attempt_started(self, event: AttemptStarted) -> None:
+        self._at_work.add(event.attempt)
+        self._side_by_side |= len(self._at_work) > 1
         self._line(f"attempt {event.attempt}", "bold")
         self._now("waiting for the model")
 
@@ -124,30 +136,34 @@ class Progress:
 
     def _tool_started(self, event: ToolStarted) -> None:
         shown = brief(event.call.arguments)
-        self._calls[event.call.id] = shown
+        self._calls[event.attempt, event.call.id] = shown
         self._now(f"{event.call.name} {shown}")
 
     def _tool_ended(self, event: ToolEnded) -> None:
         mark = "failed: " if event.failed else ""
         first = plain_text(event.output.partition("\n")[0])[:SHOWN_ARGUMENTS] if event.failed else ""
-        name, about = plain_text(event.name)[:SHOWN_ARGUMENTS], self._calls.pop(event.call_id, "")
+        about = self._calls.pop((event.attempt, event.call_id), "")
+        name = self._of(event.attempt) + plain_text(event.name)[:SHOWN_ARGUMENTS]
         self._line(f"  {name} {about} ({event.seconds:.1f} s) {mark}{first}".rstrip())
         if self._streams.verbose:
             self._line(indented(event.output.rstrip()), "dim")
         self._now("waiting for the model")
 
     def _message(self, event: MessageAdded) -> None:
-        self._line(f"  told the model: {plain_text(event.message.content)[:SHOWN_ARGUMENTS]}", "dim")
+        self._line(
+            f"  {self._of(event.attempt)}told the model: {plain_text(event.message.content)[:SHOWN_ARGUMENTS]}", "dim"
+        )
         self._now("waiting for the model")
 
     def _compacted(self, event: ConversationCompacted) -> None:
         self._line(
-            f"  the conversation was shortened: {event.messages_before} messages to {len(event.messages)}, "
-            f"about {event.tokens_before:,} tokens to {event.tokens_after:,}",
+            f"  {self._of(event.attempt)}the conversation was shortened: {event.messages_before} messages to "
+            f"{len(event.messages)}, about {event.tokens_before:,} tokens to {event.tokens_after:,}",
             "dim",
         )
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
+        self._at_work.discard(event.attempt)
         tokens = event.usage.input_tokens + event.usage.output_tokens
         reason = f" ({plain_text(event.reason)})" if event.reason else ""
         self._line(

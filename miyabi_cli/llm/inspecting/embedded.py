@@ -10,7 +10,7 @@ from miyabi_cli.llm.local.machine import available_memory
 from miyabi_cli.llm.local.models import KNOWN_MODELS, find_model, model_path, needed_memory
 
 ADVICE = Advice(
-    set_up="pip install 'miyabi[embedded]', then miyabi model pull",
+    set_up="miyabi model pull; where the engine is not installed, first: pip install 'miyabi[embedded]'",
     window="raise llm.embedded.context where the memory allows it",
 )
 

@@ -17,7 +17,6 @@ from miyabi_cli.workspace.check_records import Severity
 
 EFFORT: Effort = "medium"  # of thought, where the settings name none
 ANSWER_TOKENS = 3_072
-THOUGHT_TOKENS: Mapping[Effort, int] = {"low": 2_048, "medium": 8_192, "high": 16_384}
 SMALL_WINDOW = 32_768  # tokens: a model with less is a small one, and is asked shortly
 
 CATEGORIES = (
@@ -69,8 +68,8 @@ def asker_of(provider: Provider, settings: Settings) -> Asker:
     """Return how a model is asked under these settings."""
     llm = settings.llm
     effort = llm.default_reasoning_effort or EFFORT
-    thought = THOUGHT_TOKENS[effort] if provider.profile.thinks else 0
-    most = min(min(llm.default_max_tokens, ANSWER_TOKENS) + thought, provider.max_tokens // 2)
+    answer = min(llm.default_max_tokens, ANSWER_TOKENS)
+    most = min(answer + provider.profile.thought_tokens(effort), provider.max_tokens // 2)
     return Asker(provider, Sampling(llm.default_temperature, most, effort))
 
 
