@@ -19,6 +19,7 @@ from miyabi_cli.triage.labels import read_vocabulary, scheme_labels, text_of
 from miyabi_cli.triage.quotes import find_quote
 from miyabi_cli.triage.reading import read_issues
 from miyabi_cli.triage.rules import judge, shipped_rules
+from miyabi_cli.triage.weighing import with_examples, with_word
 from tests.conftest import ROOT, Miyabi
 from tests.support.schemas import validate
 from tests.support.server import chat_server, say, send_error, stream
@@ -270,3 +271,13 @@ def entries_of(data: bytes) -> Iterator[TriageIssue | Unreadable]:
 def test_a_quote_is_the_issue_s_own_words(quote: str, text: str) -> None:
     for wanted in (quote, text[1:30]):
         assert find_quote(wanted, text) in text
+
+
+def test_labels_of_issues_that_are_alike_and_a_model_s_word_count_beside_the_rules() -> None:
+    shares = {"bug": 0.5, "feature": 0.3, "question": 0.2}
+    assert dict(with_examples(shares, ["wontfix"])) == shares
+    voted = with_examples(shares, ["feature", "feature", "feature", "bug"])
+    assert list(voted) == ["feature", "bug", "question"]
+    assert voted["feature"] == pytest.approx(0.3 * 4 / (0.3 * 4 + 0.5 * 2 + 0.2))
+    assert next(iter(with_word(shares, "feature", 0.4))) == "bug"  # a word that is hardly better than chance
+    assert next(iter(with_word(shares, "feature", 0.7))) == "feature"
