@@ -21,7 +21,7 @@ def with_word(shares: Shares, said: IssueType, accuracy: float, kinds: int = 3) 
 
 
 def with_examples(shares: Shares, labels: Sequence[str]) -> Shares:
-    """Return what is probable once people have given these labels to issues that are alike; only types say something."""
+    """Return what is probable once people have given these labels to issues that are alike; only types count."""
     votes = Counter(label for label in labels if label in shares)
     if not votes:
         return shares
