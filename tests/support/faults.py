@@ -25,8 +25,10 @@ class KillingGit:
         self._count, self._done = self._folder / "count", self._folder / "done"
         real = shutil.which("git", path=user.environment["PATH"])
         program = f"""#!/bin/sh
+[ -w {self._folder} ] && exec 9>{self._folder}/lock && flock 9
 number=$(($(cat {self._count} 2>/dev/null || echo 0) + 1))
 [ -w {self._folder} ] && echo $number >{self._count}
+exec 9>&-
 [ "$number" = "$KILL_AT" ] || exec {real} "$@"
 kill -9 $PPID
 {real} "$@"
