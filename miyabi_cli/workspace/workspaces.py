@@ -165,11 +165,21 @@ def discard(worktree: Path) -> None:
 
 
 def remove_if_unused(run_folder: Path) -> None:
-    """Remove a run's folder unless a worktree is left in it; the caller holds the run's lock."""
-    if not worktree_folders(run_folder):
-        remove_tree(run_folder)
-        with contextlib.suppress(OSError):  # other runs are in it
-            run_folder.parent.rmdir()
+    """Remove a run's folder unless a worktree is left in it; the caller holds the run's lock.
+
+    The lock goes last, and the folder only if it is empty then: whoever comes in between has a lock of its own in it.
+    """
+    if worktree_folders(run_folder):
+        return
+    for entry in run_folder.iterdir() if run_folder.exists() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            remove_tree(entry)
+        elif entry.name != LOCK:
+            entry.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (run_folder / LOCK).unlink()
+        run_folder.rmdir()
+        run_folder.parent.rmdir()  # where no other runs are in it
 
 
 def subfolders(folder: Path) -> list[Path]:
