@@ -69,7 +69,11 @@ def while_it_beats(bench: Bench, folder: Path, act: Callable[[int], None]) -> Ou
 
 
 def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    """Return the parent's id, or 0 for a process that has ended meanwhile."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def server() -> int:
