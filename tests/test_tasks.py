@@ -180,6 +180,9 @@ def test_the_same_output_is_gone_on_with(project: Project) -> None:
         first = project.tasks(*tasks, more=more)
         assert (first.code, first.stdout) == (3, ""), first.stderr
         asked = len(server.requests)
+        again = project.tasks(*tasks[:2], more=more)
+        assert (again.code, len(server.requests)) == (1, asked)
+        assert again.stderr == "2 tasks of 2 done before: skipped, 1 of which did not succeed\n"
         server.turns = (by_task(idle=(say("I can't."),)),)
         tasks[1]["task"] = "mend it now"  # another task than before by the same id
         second = project.tasks(*tasks, more=more)

@@ -49,7 +49,7 @@ class Allowance:
         """Say which limit is reached by an attempt that has made `steps` steps, or None."""
         bounds, usage = self.bounds, self.usage
         if steps >= bounds.steps:
-            return f"the limit of {bounds.steps} steps"
+            return f"the limit of {bounds.steps} step{'' if bounds.steps == 1 else 's'}"
         if self.seconds_left() == 0.0:
             return f"the time limit of {bounds.seconds:g} s"
         if bounds.tokens is not None and usage.input_tokens + usage.output_tokens >= bounds.tokens:

@@ -180,7 +180,7 @@ class _Batch:
         codes = [results.finished[task.id].exit_code for task in backlog if results.is_done(task)] if results else []
         self.tally.codes.update(codes)
         if codes:
-            self.progress.skipped(len(codes))
+            self.progress.skipped(len(codes), sum(code != ExitCode.OK for code in codes))
         return len(codes) == backlog.count
 
     async def _work(self, left: Iterator[BacklogTask], shared: Shared) -> None:

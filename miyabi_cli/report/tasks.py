@@ -24,10 +24,11 @@ class TaskProgress:
         self._ended = 0
         self._warned: set[str] = set()
 
-    def skipped(self, count: int) -> None:
-        """Say how many tasks have their results."""
+    def skipped(self, count: int, short: int) -> None:
+        """Say how many tasks have their results, and how many of those fell short."""
         self._ended += count
-        self._line(f"{counted(count, 'task')} of {self._total} done before: skipped", "dim")
+        how = f", {short} of which did not succeed" if short else ""
+        self._line(f"{counted(count, 'task')} of {self._total} done before: skipped{how}", "dim")
 
     def started(self, name: str, run_id: str, *, goes_on: bool) -> None:
         """Say that a task begins."""
@@ -53,7 +54,7 @@ class TaskProgress:
         told = line["error"]["message"] if line["error"] else line["summary"]
         count = f"({self._ended} of {self._total}, {line['seconds']:.1f} s)"
         self._line(
-            f"task {line['id']}: {line['status']}: {plain_text(told)[:SHOWN]} {count}", STYLES.get(line["status"])
+            f"task {line['id']}: {line['status']}: {_shortened(told)} {count}", STYLES.get(line["status"])
         )
 
     def _line(self, text: str, style: str | None = None) -> None:
@@ -64,5 +65,10 @@ class TaskProgress:
 def task_line(line: Mapping[str, Any]) -> str:
     """Return a task's result for a person, on one line."""
     told = line["error"]["message"] if line["error"] else line["summary"]
-    parts = (line["id"], line["status"], line["branch"] or "", plain_text(told)[:SHOWN])
+    parts = (line["id"], line["status"], line["branch"] or "", _shortened(told))
     return "  ".join(plain_text(part) for part in parts if part)
+
+
+def _shortened(text: str) -> str:
+    line = plain_text(text)
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
