@@ -15,7 +15,7 @@ from miyabi_cli.codegen.issue_task import BODY_LIMIT, COMMENTS_LIMIT, visible, w
 from miyabi_cli.codegen.request import CodegenRequest
 from miyabi_cli.errors import GitHubError, SettingsError, UsageError
 from miyabi_cli.github.client import GitHub, Patience
-from miyabi_cli.github.issues import add_labels, issue_number, list_issues, list_labels
+from miyabi_cli.github.issues import Label, add_labels, create_label, issue_number, list_issues, list_labels
 from miyabi_cli.github.places import Place, locate, read_address
 from miyabi_cli.github.pulls import (
     LineComment,
@@ -269,11 +269,14 @@ def test_a_refusal_is_an_error_with_a_hint(faults: Any, status: int | None, word
     assert TOKEN not in f"{caught.value} {caught.value.hint}"
 
 
-def test_what_changes_something_is_sent_once() -> None:
+def test_what_changes_something_is_sent_once_but_where_twice_is_the_same() -> None:
     with github_server(FakeGitHub(issues=[issue(1, "x")], faults=[(502, b"", {})])) as server:
         with pytest.raises(GitHubError, match="answered 502"):
-            ask(server, lambda github: add_labels(github, 1, ["bug"]))
+            ask(server, lambda github: create_label(github, Label("bug")))
         assert len(server.asked) == 1
+        server.faults = [(502, b"", {})]
+        ask(server, lambda github: add_labels(github, 1, ["bug"]))
+        assert len(server.asked) == 3
 
 
 def test_a_repository_that_was_renamed_is_followed_on_the_same_server() -> None:

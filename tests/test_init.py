@@ -157,7 +157,7 @@ def test_a_workflow_is_written_beside_the_settings(repository: Path, miyabi: Miy
 def test_a_workflow_is_added_to_settings_that_stay(repository: Path, miyabi: Miyabi) -> None:
     (repository / ".miyabi.yml").write_text("limits: {steps: 7}\n")
     ran = miyabi("init", "--github-action", "--format", "json", cwd=repository, env=NOWHERE)
-    assert (ran.code, list(json.loads(ran.stdout))) == (0, ["github_action", "review_action"])
+    assert (ran.code, list(json.loads(ran.stdout))) == (0, ["github_action", "review_action", "triage_action"])
     assert (repository / ".miyabi.yml").read_text() == "limits: {steps: 7}\n"
     again = miyabi("init", "--github-action", cwd=repository, env=NOWHERE)
     assert (again.code, again.stderr.splitlines()[0]) == (2, "error: miyabi.yml is there already")

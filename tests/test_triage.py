@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from miyabi_cli.github.issues import Label
 from miyabi_cli.triage.issue import TriageIssue, Unreadable
-from miyabi_cli.triage.labels import read_vocabulary, scheme_labels, text_of
+from miyabi_cli.triage.labels import read_vocabulary, scheme_labels, text_of, vocabulary_of
+from miyabi_cli.triage.likeness import Likeness
 from miyabi_cli.triage.quotes import find_quote
 from miyabi_cli.triage.reading import read_issues
 from miyabi_cli.triage.rules import judge, shipped_rules
 from miyabi_cli.triage.weighing import with_examples, with_word
-from tests.conftest import ROOT, Miyabi
+from tests.conftest import PYTHON, ROOT, Miyabi
 from tests.support.schemas import validate
 from tests.support.server import chat_server, say, send_error, stream
 
@@ -129,6 +133,37 @@ def test_wrong_entries_are_named_and_stop_no_other(miyabi: Miyabi, tmp_path: Pat
         ran = miyabi("triage", *arguments, "--no-llm")
         assert ran.code in (2, 4)
         assert told in ran.stderr
+    ran = miyabi("triage", "--file", str(file), "--no-llm", "-f", "jsonl", "-o", "/dev/full")  # read, it has no end
+    assert (ran.code, ran.stderr) == (4, "error: No space left on device\n")
+
+
+@pytest.mark.parametrize("format", ["text", "jsonl"])
+def test_who_reads_no_further_sees_no_traceback(format: str, environment: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [PYTHON, "-m", "miyabi_cli", "triage", "--file", "-", "--no-llm", "--format", format]
+    environ = {**environment, "PYTHONPATH": str(ROOT)}
+    with os.fdopen(writer, "wb") as stdout:
+        ran = subprocess.run(
+            command, stdout=stdout, env=environ, input=lines(ISSUES), stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert (ran.returncode, "Traceback" in ran.stderr) == (1, False)
+
+
+def test_names_of_labels_that_would_steer_a_terminal_are_none_of_the_vocabulary() -> None:
+    hostile = [
+        "bug",
+        "red\x1b[31m",
+        "ev\u202eil",
+        "x" * 300,
+        "🤖 trigger:agent-execute",
+        "TRIGGER : x",
+        "area:ui",
+        "",
+    ]
+    vocabulary = vocabulary_of([Label(name) for name in hostile])
+    assert [label.name for label in vocabulary.labels.values()] == ["bug", "area:ui"]
 
 
 def test_the_model_s_word_is_checked_and_a_failure_is_one_issue_s_own(miyabi: Miyabi, tmp_path: Path) -> None:
@@ -245,6 +280,26 @@ def test_the_scheme_is_whole_and_only_a_part_of_it_is_given() -> None:
     assert vocabulary.meaning("question") == "❓ question"
     assert vocabulary.find("Type: BUG 🎉") == "🐛 type:bug"
     assert vocabulary.find("trigger:agent-execute") is None
+
+
+def test_copies_are_found_however_many_there_are_and_none_is_its_own() -> None:
+    texts = [
+        ("App crashes on start", "open it and see"),
+        ("クラッシュします" * 6, ""),
+        ("?!", "a"),
+        ("Dark mode", "please"),
+    ]
+    issues = [TriageIssue(number, *texts[number % len(texts)]) for number in range(1, 121)]
+    with Likeness() as index:
+        for issue in issues:
+            index.add(issue)
+        for issue in issues[-4:]:
+            same = [one.number for one in issues if one.title == issue.title and one != issue]
+            assert [(like.number, like.score) for like in index.find(issue, 3, least=0.5)] == [
+                (number, 1.0) for number in same[:3]
+            ]
+        other = TriageIssue(500, "On start the app crashes!", "I open it")
+        assert index.find(other, 3, least=0.5) == []  # words that each fourth issue has say nothing
 
 
 TEXTS = some.text(max_size=60)

@@ -1,9 +1,8 @@
-"""`bench triage`: each repository by what it has not seen; the figures; and the workflow of the documentation."""
+"""`bench triage`: each repository by what it has not seen; the figures; and the workflow that `init` writes."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -71,12 +70,21 @@ def test_the_figures_are_those_of_the_books() -> None:
     assert summarise([], ["bug"])["macro_f1"] is None
 
 
-def test_the_documented_workflow_lets_no_text_of_an_issue_near_a_shell(
-    environment: dict[str, str], repository: Path, git: Callable[..., str], tmp_path: Path
+def test_the_workflow_lets_no_text_of_an_issue_near_a_shell(
+    miyabi: Miyabi, environment: dict[str, str], repository: Path, git: Callable[..., str], tmp_path: Path
 ) -> None:
-    text = (ROOT / "docs/triage.md").read_text()
-    workflow = yaml.safe_load(re.findall(r"```yaml\n(name: triage.*?)```", text, re.DOTALL)[0])
-    assert workflow[True] == {"issues": {"types": ["opened"]}}  # YAML 1.1 reads `on` so
+    written = miyabi("init", "--github-action", "--format", "json", cwd=repository)
+    validate(json.loads(written.stdout), "init")
+    git("add", "-A", cwd=repository)
+    git("commit", "-qm", "workflows", cwd=repository)
+    path = Path(json.loads(written.stdout)["triage_action"])
+    assert path == repository / ".github/workflows/miyabi-triage.yml"
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow[True]["issues"] == {"types": ["opened"]}  # YAML 1.1 reads `on` so
+    assert (workflow["permissions"], workflow["jobs"]["triage"]["permissions"]) == (
+        {},
+        {"contents": "read", "issues": "write"},
+    )
     steps = workflow["jobs"]["triage"]["steps"]
     assert not [step for step in steps if "${{" in step.get("run", "")]
     command = steps[-1]["run"]
@@ -88,11 +96,11 @@ def test_the_documented_workflow_lets_no_text_of_an_issue_near_a_shell(
     labels = [{"name": name} for name in ("bug", "needs triage")]
     with github_server(FakeGitHub(issues=[evil], labels=labels)) as hub:
         environ = {"GITHUB_REPOSITORY": "acme/calc", "GITHUB_API_URL": hub.url, "GITHUB_TOKEN": TOKEN, "ISSUE": "7"}
-        path = f"{program.parent}:{environment['PATH']}"
+        environ["PATH"] = f"{program.parent}:{environment['PATH']}"
         ran = subprocess.run(
             ["bash", "-ec", command],
             cwd=repository,
-            env={**environment, **environ, "PATH": path, "PYTHONPATH": str(ROOT), "GITHUB_ACTIONS": "true"},
+            env={**environment, **environ, "PYTHONPATH": str(ROOT), "GITHUB_ACTIONS": "true"},
             capture_output=True,
             text=True,
             check=False,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from miyabi_cli.errors import GitHubError
+from miyabi_cli.github.client import GitHub, Patience
+from miyabi_cli.github.places import Place
+from miyabi_cli.triage.collecting import named_issues
+from miyabi_cli.triage.issue import TriageIssue, Unreadable
 from miyabi_cli.triage.labels import scheme_labels
 from tests.conftest import Miyabi, Ran
 from tests.support.github import TOKEN, FakeGitHub, github_server, issue
@@ -79,13 +85,73 @@ def test_labels_that_the_repository_lacks_are_not_put_on(hub: FakeGitHub, on_hub
     assert json.loads(ran.stdout)[0]["labels"] == ["🐛 Bug", "s2"]
     assert labels_of(hub, 4) == ["bug"]  # the repository's own, which has the same text
     assert "s2: not a label of the repository" in ran.stderr
-    hub.faults = [(200, hub.labels, {})] * 1 + [(200, [], {})] + [(403, {"message": "Resource not accessible"}, {})]
+    refused = {"message": "Resource not accessible"}
+    hub.faults = [(200, hub.issues[0], {}), (200, hub.labels, {}), (200, [], {}), (403, refused, {})]
     ran = on_hub("triage", "4", "--no-llm", "--apply", "--format", "jsonl")
     assert ran.code == 4
     assert "Resource not accessible" in ran.stderr
 
 
+def test_what_names_no_issue_is_refused_before_anything_else_is_read(hub: FakeGitHub, on_hub: Triage) -> None:
+    hub.issues = [issue(2, "It crashes", CRASH, labels=[]), issue(3, "x", "", pull_request={"url": "u"})]
+    for number, told, most in (("abc", "by its number", 0), ("0", "from 1", 0), ("99", "there is no issue", 2)):
+        hub.asked.clear()
+        ran = on_hub("triage", "2", number, "--no-llm") if most == 0 else on_hub("triage", number, "--no-llm")
+        assert (ran.code, ran.stdout, len(hub.asked)) == (2, "", most)
+        assert told in ran.stderr
+    hub.faults = [(401, {"message": "Bad credentials"}, {})]  # which is everybody's
+    ran = on_hub("triage", "1", "2", "--no-llm", "--format", "json")
+    assert (ran.code, json.loads(ran.stdout)["error"]["kind"]) == (4, "github")
+
+
+def test_an_issue_that_github_fails_to_give_stops_no_other(hub: FakeGitHub) -> None:
+    async def instantly(_: float) -> None:
+        return
+
+    async def found(*numbers: int) -> list[TriageIssue | Unreadable]:
+        place = Place("github.com", "acme", "calc", hub.url, "https://github.com")
+        github = GitHub.at(place, None, patience=Patience(sleep=instantly))
+        try:
+            return [entry async for entry in named_issues(github, numbers)]
+        finally:
+            await github.close()
+
+    hub.issues = [issue(2, "It crashes", CRASH, labels=[]), issue(3, "x", "", pull_request={"url": "u"})]
+    busy = (500, {"message": "oops"}, {})
+    hub.faults = [busy] * 4
+    failed, crash, pull = asyncio.run(found(1, 2, 3, 2))
+    assert isinstance(failed, Unreadable)
+    assert (failed.place, failed.failure is not None) == ("#1", True)
+    assert isinstance(crash, TriageIssue)
+    assert pull == Unreadable("#3", "acme/calc#3 is a pull request, and no issue")
+    hub.faults = [busy] * 40
+    with pytest.raises(GitHubError, match="oops"):
+        asyncio.run(found(1, 2, 3, 4, 5))
+    assert len(hub.faults) == 40 - 3 * 4
+
+
+def test_rows_that_are_there_have_their_labels_put_on(hub: FakeGitHub, on_hub: Triage, tmp_path: Path) -> None:
+    """`--apply` is a step of its own: what has been looked at is not triaged once more."""
+    hub.issues = [issue(n, "App crashes with a segmentation fault", CRASH, labels=[]) for n in (4, 5)]
+    rows = tmp_path / "rows.jsonl"
+    assert on_hub("triage", "4", "5", "--no-llm", "--format", "jsonl", "-o", str(rows)).code == 0
+    edited = rows.read_text().replace('["bug",', '["bug","trigger:agent-execute",', 1)
+    rows.write_text(edited)
+    hub.asked.clear()
+    issues = (200, hub.issues[0], {})
+    hub.faults = [issues, (200, hub.labels, {}), issues, (502, {"message": "bad gateway"}, {})]
+    ran = on_hub("triage", "4", "5", "--no-llm", "--format", "jsonl", "-o", str(rows), "--apply")
+    assert (ran.code, rows.read_text()) == (0, edited)
+    assert labels_of(hub, 4) == labels_of(hub, 5) == ["bug", "Sev.2", "P1"]
+    assert "#4: +bug, +Sev.2, +P1; trigger:agent-execute: not a label of the repository" in ran.stderr
+    assert len(hub.paths("POST")) == 3  # the first of which met a fault, and was sent again
+    assert not [one for one in hub.asked if "state" in one.query]  # nothing is looked for that they may be like
+
+
 def test_the_scheme_is_installed_and_nothing_is_deleted(hub: FakeGitHub, on_hub: Triage) -> None:
+    told = on_hub("init", "--labels", "--dry-run").stdout.splitlines()
+    assert (told[0][:16], told[-1]) == ("would be created", "nothing is written: 55 created, 2 updated, 0 as they were")
+    assert {one.method for one in hub.asked} == {"GET"}
     for expected in ((55, 2, 0), (0, 0, 57)):
         ran = on_hub("init", "--labels", "--format", "json")
         assert ran.code == 0, ran.stderr

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 # The workflows of --github-action: where each is written, and its text in the package. The first is told last.
 FOLDER = Path(".github/workflows")
-WORKFLOWS = {"github_action": ("miyabi.yml", "workflow.yml"), "review_action": ("miyabi-review.yml", "review.yml")}
+WORKFLOWS = {
+    "github_action": ("miyabi.yml", "workflow.yml"),
+    "review_action": ("miyabi-review.yml", "review.yml"),
+    "triage_action": ("miyabi-triage.yml", "triage.yml"),
+}
 
 
 def init(
@@ -28,7 +32,7 @@ def init(
         bool,
         typer.Option(
             "--github-action",
-            help="Write workflows too: a labelled issue becomes a pull request, and each is reviewed.",
+            help="Write workflows too: new issues are triaged, labelled ones become pull requests, these are reviewed.",
         ),
     ] = False,
     hook: Annotated[
@@ -39,6 +43,9 @@ def init(
         bool, typer.Option("--labels", help="Instead, give the repository's GitHub the labels that triage knows.")
     ] = False,
     remove: Annotated[bool, typer.Option("--remove", help="With --hook: take that away again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --labels: say what would be written, and write nothing.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     format: flags.Format = "text",
 ) -> None:
@@ -46,17 +53,13 @@ def init(
 
     It lies at the repository's top, to be read and changed. You trust it then, as it was written.
     """
-    from miyabi_cli.errors import UsageError
     from miyabi_cli.settings.trust import REPOSITORY_FILE
 
-    if remove and hook is None:
-        raise UsageError("--remove needs --hook", hint="say which: --hook pre-commit or --hook pre-push")
-    if labels and (hook or github_action):
-        raise UsageError("--labels stands alone", hint="run it once, and init again for the other flags")
+    _refuse_together(hook, labels=labels, remove=remove, dry_run=dry_run, github_action=github_action)
     if labels:
         from miyabi_cli.commands.label_scheme import install
 
-        install(repo or Path(), context.obj, as_json=format == "json")
+        install(repo or Path(), context.obj, dry=dry_run, as_json=format == "json")
         return
     if hook is not None:
         _hook(repo or Path(), hook, remove=remove, as_json=format == "json")
@@ -77,6 +80,18 @@ def init(
         return
     for workflow in reversed(workflows.values()):
         _say(f"wrote {workflow}: its first lines say what it needs")
+
+
+def _refuse_together(hook: str | None, *, labels: bool, remove: bool, dry_run: bool, github_action: bool) -> None:
+    """Raise UsageError for flags that say nothing together."""
+    from miyabi_cli.errors import UsageError
+
+    if remove and hook is None:
+        raise UsageError("--remove needs --hook", hint="say which: --hook pre-commit or --hook pre-push")
+    if dry_run and not labels:
+        raise UsageError("--dry-run needs --labels", hint="git diff shows what init has written to files")
+    if labels and (hook or github_action):
+        raise UsageError("--labels stands alone", hint="run it once, and init again for the other flags")
 
 
 def _hook(folder: Path, name: Literal["pre-commit", "pre-push"], *, remove: bool, as_json: bool) -> None:

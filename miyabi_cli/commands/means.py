@@ -34,15 +34,23 @@ class Shared:
 
 @contextlib.asynccontextmanager
 async def open_shared(
-    folder: Path, chosen: dict[str, Any], config: Path | None, show: Show, begun: Begun, *, on_github: bool = False
+    folder: Path,
+    chosen: dict[str, Any],
+    config: Path | None,
+    show: Show,
+    begun: Begun,
+    *,
+    on_github: bool = False,
+    unborn: bool = False,
 ) -> AsyncIterator[Shared]:
     """Open repository, settings and, if asked for, GitHub; close them after the block, and what its runs have opened.
 
-    `begun` learns the secrets before anything is asked of a server; `show` hears of what is no single run's.
+    `unborn`: a repository without a commit will do. `begun` learns the secrets before anything is asked of a server;
+    `show` hears of what is no single run's.
     """
     from miyabi_cli.workspace.repository import open_repository, secrets_in_configuration
 
-    repository = await asyncio.to_thread(open_repository, folder)
+    repository = await asyncio.to_thread(open_repository, folder, unborn=unborn)
     settings = flags.resolve_settings(chosen, config, repository.root)
     secrets: Secrets = await asyncio.to_thread(secrets_in_configuration, repository)
     async with contextlib.AsyncExitStack() as opened:

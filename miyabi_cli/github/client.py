@@ -134,39 +134,53 @@ class GitHub:
         parameters: Parameters | None = None,
         body: Mapping[str, Any] | None = None,
         accept: str = JSON_TYPE,
+        same_twice: bool = False,
     ) -> Answer:
-        """Send one request, again where that is safe and helps; return its answer."""
-        return await self._ask(method, self._url(path), parameters or {}, body, accept)
+        """Send one request, again where that is safe and helps; return its answer.
+
+        `same_twice`: that it is done twice comes to the same as once. So it is with GET.
+        """
+        is_safe = same_twice or method == "GET"
+        return await self._ask(method, self._url(path), parameters or {}, body, accept, is_safe=is_safe)
 
     def _url(self, path: str) -> str:
         return f"{self.place.api}/repos/{self.place.full_name}{'/' if path else ''}{path}"
 
     async def _ask(
-        self, method: str, url: str, parameters: Parameters, body: Mapping[str, Any] | None, accept: str
+        self,
+        method: str,
+        url: str,
+        parameters: Parameters,
+        body: Mapping[str, Any] | None,
+        accept: str,
+        *,
+        is_safe: bool = True,
     ) -> Answer:
         what = f"{method} {urlsplit(url).path}"
         for attempt in range(1, self.patience.attempts + 1):
             try:
                 response, content = await self._exchange(method, url, parameters, body, accept)
             except httpx.HTTPError as error:
-                if attempt == self.patience.attempts or not _is_repeatable(method, error):
+                if attempt == self.patience.attempts or not (is_safe or _has_not_arrived(error)):
                     raise self._unreached(error) from None
                 await self._wait(self.patience.backoff(attempt), "the connection broke")
                 continue
             if response.is_success:
                 return Answer(response.status_code, content, self._next(response))
             said = words_of(content)
-            await self._wait_or_raise(response, said, what, attempt, method)
+            await self._wait_or_raise(response, said, what, attempt, is_safe=is_safe)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _wait_or_raise(self, response: httpx.Response, said: str, what: str, attempt: int, method: str) -> None:
+    async def _wait_or_raise(
+        self, response: httpx.Response, said: str, what: str, attempt: int, *, is_safe: bool
+    ) -> None:
         """Wait for what a refusal asks to wait for. Raises GitHubError where that is too long, or of no use."""
         host = urlsplit(self.place.api).netloc
         error = refusal(response, said, what=what, host=host, known=self.token is not None)
         seconds = wait_asked(response, said)
         if seconds is not None:
             error.hint = f"the limit of requests is over in {seconds:.0f} s" + ("" if self.token else _MORE)
-        elif response.status_code in BUSY and method == "GET":
+        elif response.status_code in BUSY and is_safe:
             seconds = self.patience.backoff(attempt)
         if seconds is None or attempt == self.patience.attempts or seconds > self.patience.longest_wait:
             raise error
@@ -230,9 +244,9 @@ class GitHub:
 _MORE = "; with a token it is 5,000 an hour: set GITHUB_TOKEN, or run gh auth login"
 
 
-def _is_repeatable(method: str, error: httpx.HTTPError) -> bool:
-    """Say whether a request may be sent again: it changes nothing, or it has surely not arrived."""
-    return method == "GET" or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+def _has_not_arrived(error: httpx.HTTPError) -> bool:
+    """Say whether a request surely has not reached the server, so that it may be sent again whatever it does."""
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
 async def _read(response: httpx.Response) -> bytes:

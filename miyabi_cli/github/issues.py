@@ -124,7 +124,7 @@ async def list_labels(github: GitHub) -> AsyncIterator[Label]:
 
 async def add_labels(github: GitHub, number: int, labels: Sequence[str]) -> None:
     """Put further labels on an issue; those that it has stay."""
-    await github.send("POST", f"issues/{number}/labels", body={"labels": list(labels)})
+    await github.send("POST", f"issues/{number}/labels", body={"labels": list(labels)}, same_twice=True)
 
 
 async def create_label(github: GitHub, label: Label) -> None:
@@ -136,7 +136,7 @@ async def create_label(github: GitHub, label: Label) -> None:
 async def update_label(github: GitHub, name: str, label: Label) -> None:
     """Give the repository's label of a name the color and the description of `label`; the name stays."""
     body = {"color": label.color, "description": label.description}
-    await github.send("PATCH", f"labels/{quote(name, safe='')}", body=body)
+    await github.send("PATCH", f"labels/{quote(name, safe='')}", body=body, same_twice=True)
 
 
 def issue_of(data: Mapping[str, Any]) -> Issue:

@@ -18,8 +18,12 @@ class Installed:
     unchanged: tuple[str, ...]
 
 
-async def install_labels(github: GitHub, scheme: Sequence[Label], text_of: Callable[[str], str]) -> Installed:
+async def install_labels(
+    github: GitHub, scheme: Sequence[Label], text_of: Callable[[str], str], *, dry: bool = False
+) -> Installed:
     """Make a repository's labels those of a scheme; what else it has stays as it is. Raises GitHubError.
+
+    `dry`: nothing is written, and what would be is returned.
 
     A label is the same as the scheme's where `text_of` gives the same for both names, whatever emoji stand in them: it
     keeps its name, and takes the scheme's color and description.
@@ -31,10 +35,12 @@ async def install_labels(github: GitHub, scheme: Sequence[Label], text_of: Calla
     for label in scheme:
         known = there.get(text_of(label.name))
         if known is None:
-            await create_label(github, label)
+            if not dry:
+                await create_label(github, label)
             created.append(label.name)
         elif replace(known, color=known.color.upper()) != replace(label, name=known.name, color=label.color.upper()):
-            await update_label(github, known.name, label)
+            if not dry:
+                await update_label(github, known.name, label)
             updated.append(known.name)
         else:
             unchanged.append(known.name)

@@ -11,7 +11,7 @@ python=@PYTHON@
 if command -v miyabi >/dev/null 2>&1; then
     exec miyabi review --staged --no-llm --quiet
 elif [ -x "$python" ]; then
-    exec "$python" -m miyabi_cli review --staged --no-llm --quiet
+    exec "$python" -P -m miyabi_cli review --staged --no-llm --quiet
 fi
 echo "miyabi is not there to review this commit; git commit --no-verify commits without" >&2
 exit 1

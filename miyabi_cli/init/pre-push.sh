@@ -15,7 +15,7 @@ review() {
     if command -v miyabi >/dev/null 2>&1; then
         miyabi review "$@" --no-llm --quiet </dev/null
     elif [ -x "$python" ]; then
-        "$python" -m miyabi_cli review "$@" --no-llm --quiet </dev/null
+        "$python" -P -m miyabi_cli review "$@" --no-llm --quiet </dev/null
     else
         echo "miyabi is not there to review this push; git push --no-verify pushes without" >&2
         return 1

@@ -43,8 +43,13 @@ class Streams:
         """Return rich's console for a stream."""
         from rich.console import Console
 
+        class Pipe(Console):
+            def on_broken_pipe(self) -> None:
+                """Pass the error on: rich would end the process, and an event loop in the middle of its work."""
+                raise BrokenPipeError
+
         # Not no_color: that leaves bold and dim. Emoji would make one of the `:bug:` in a text.
-        return Console(file=stream, force_terminal=self.colored(stream), highlight=False, markup=False, emoji=False)
+        return Pipe(file=stream, force_terminal=self.colored(stream), highlight=False, markup=False, emoji=False)
 
     def write_bytes(self, content: bytes) -> None:
         """Write to the result's stream as it is, whatever the stream's encoding."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from miyabi_cli.report.display import plain_text
 from miyabi_cli.report.streams import Streams
+from miyabi_cli.triage.row import Row
 
 SHOWN = 120  # letters of a summary
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -86,14 +88,18 @@ class CsvRows:
         self._is_begun = False
 
     def row(self, row: Mapping[str, Any]) -> None:
-        if not self._is_begun:
-            self._writer.writerow(row)
-            self._is_begun = True
+        self._begin()
         self._writer.writerow(_cell(value) for value in row.values())
         self._streams.output.flush()
 
     def close(self) -> None:
+        self._begin()
         self._streams.output.flush()
+
+    def _begin(self) -> None:
+        if not self._is_begun:
+            self._writer.writerow(one.name for one in dataclasses.fields(Row))
+            self._is_begun = True
 
 
 def _cell(value: Any) -> Any:

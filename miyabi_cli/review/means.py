@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -37,6 +38,13 @@ class ReviewMeans:
     deadline: float | None = None
     tell: Callable[[str], None] = field(default=_unheard)
     warn: Callable[[str, str], None] = field(default=lambda _kind, _what: None)
+
+    def is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def seconds_left(self, most: float) -> float:
+        """Return the seconds until the deadline, at least one and at most so many."""
+        return most if self.deadline is None else min(most, max(1.0, self.deadline - time.monotonic()))
 
 
 class Source(Protocol):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from miyabi_cli.github.client import GitHub
 from miyabi_cli.github.issues import Label, add_labels, get_issue, list_labels
-from miyabi_cli.triage.labels import PRIORITIES, SEVERITIES, TYPES, text_of, vocabulary_of
-from miyabi_cli.triage.row import Row
+from miyabi_cli.triage.labels import PRIORITIES, SEVERITIES, TYPES, Vocabulary, vocabulary_of
 
 _GROUPS = (TYPES, SEVERITIES, PRIORITIES)
 
@@ -36,25 +37,31 @@ class Applier:
 
     def __init__(self, github: GitHub) -> None:
         self._github = github
-        self._known: dict[str, str] | None = None
+        self._known: Vocabulary | None = None
+        self._reading = asyncio.Lock()
 
-    async def add_missing(self, row: Row) -> Change:
-        """Put a row's labels on its issue as it is now. Raises GitHubError; nothing is ever taken away.
+    async def add_missing(self, number: int, labels: Sequence[str]) -> Change:
+        """Put labels on an issue as it is now. Raises GitHubError; nothing is ever taken away.
 
-        Where a person has said of an issue what type, severity or priority it has, that stands.
+        Where a person has said of an issue what type, severity or priority it has, that stands. Labels that triage does
+        not give are none of the repository's here, wherever they come from.
         """
-        if self._known is None:
-            self._known = {text_of(label.name): label.name async for label in list_labels(self._github)}
-        known = self._known
-        there = (await get_issue(self._github, row.number)).labels
-        wanted = [(name, known.get(text_of(name))) for name in row.labels]
-        unknown = tuple(name for name, own in wanted if own is None)
-        new = [own for _, own in wanted if own is not None and own not in there]
+        known = await self._vocabulary()
+        there = (await get_issue(self._github, number)).labels
+        wanted = {name: known.find(name) for name in labels}
+        unknown = tuple(name for name, own in wanted.items() if own is None)
+        new = [own for own in wanted.values() if own is not None and own not in there]
         decided = tuple(name for name in new if _stands_against(name, there))
         added = tuple(name for name in new if name not in decided)
         if added:
-            await add_labels(self._github, row.number, added)
-        return Change(row.number, added, there, unknown, decided)
+            await add_labels(self._github, number, added)
+        return Change(number, added, there, unknown, decided)
+
+    async def _vocabulary(self) -> Vocabulary:
+        async with self._reading:
+            if self._known is None:
+                self._known = vocabulary_of([label async for label in list_labels(self._github)])
+        return self._known
 
 
 def _stands_against(name: str, there: tuple[str, ...]) -> bool:

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from miyabi_cli.errors import UsageError
+from miyabi_cli.errors import GitHubError, UsageError
+from miyabi_cli.github.answers import BUSY
 from miyabi_cli.github.client import GitHub
-from miyabi_cli.github.issues import Issue, get_issue, issue_number, list_issues
+from miyabi_cli.github.issues import Issue, get_issue, list_issues
 from miyabi_cli.triage.issue import TriageIssue, Unreadable, issue_from
 from miyabi_cli.triage.labels import TYPES, Vocabulary, text_of
 from miyabi_cli.triage.likeness import Likeness
 from miyabi_cli.triage.reading import copy_of, read_issues
 
 MOST_OF_REPOSITORY = 2_000  # issues, the newest, that one may be a duplicate of
+MOST_IN_A_ROW = 3  # issues that GitHub fails to give
 
 
-async def named_issues(github: GitHub, names: Sequence[str]) -> AsyncIterator[TriageIssue | Unreadable]:
-    """Yield the issues of numbers or addresses; one that is not there is yielded as that."""
-    for number in dict.fromkeys(issue_number(name, github.place) for name in names):
+async def named_issues(github: GitHub, numbers: Iterable[int]) -> AsyncIterator[TriageIssue | Unreadable]:
+    """Yield the issues of these numbers; one that is not there, or that GitHub fails to give, is yielded as that.
+
+    Raises GitHubError where GitHub refuses, can't be reached, or has failed to give several in a row.
+    """
+    in_a_row = 0
+    for number in dict.fromkeys(numbers):
         try:
             yield triage_issue(await get_issue(github, number))
+            in_a_row = 0
         except UsageError as error:
             yield Unreadable(f"#{number}", error.message)
+        except GitHubError as error:
+            in_a_row += 1
+            if error.status not in BUSY or in_a_row >= MOST_IN_A_ROW:
+                raise
+            yield Unreadable(f"#{number}", error.message, error)
 
 
 async def open_issues(github: GitHub) -> AsyncIterator[TriageIssue | Unreadable]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from miyabi_cli.errors import GitHubError
 
 LONGEST_TITLE = 1_000  # characters that are kept; GitHub takes 256
 LONGEST_BODY = 70_000  # GitHub takes 65,536
@@ -28,10 +31,11 @@ class TriageIssue:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An entry of a file that is no issue: where it stands, and why."""
+    """An entry that is no issue: where it stands, and why. `failure`: GitHub's, which did not give it."""
 
     place: str
     problem: str
+    failure: GitHubError | None = None
 
 
 def issue_from(data: Any, place: str, position: int) -> TriageIssue | Unreadable:
@@ -74,9 +78,9 @@ def _number(value: Any, position: int) -> int | None:
 
 
 def _labels(value: Any) -> tuple[str, ...]:
-    """Return labels from texts, from GitHub's objects, or from one text with commas."""
+    """Return labels from texts, from GitHub's objects, or from one text with commas or semicolons."""
     if isinstance(value, str):
-        value = value.split(",")
+        value = re.split("[,;]", value)
     names = [one.get("name") if isinstance(one, Mapping) else one for one in value] if _is_list(value) else []
     return tuple(_clean(name.strip())[:100] for name in names if isinstance(name, str) and name.strip())[:100]
 

@@ -66,7 +66,7 @@ def _bare(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The labels that may be given, by their text.."""
+    """The labels that may be given, by their text."""
 
     labels: Mapping[str, Label]
     meanings: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def vocabulary_of(labels: Iterable[Label]) -> Vocabulary:
     kept: dict[str, Label] = {}
     for label in labels:
         text = text_of(label.name)
-        if text and text not in kept and len(kept) < MOST_LABELS and _may_be_given(text):
+        if text and text not in kept and len(kept) < MOST_LABELS and _may_be_given(text) and _is_plain(label.name):
             kept[text] = label
     found = {what: name for what in _SAME if (name := _meant(what, kept))}
     return Vocabulary(kept, found)
@@ -185,7 +185,7 @@ def _label(entry: Any) -> Label | None:
     if isinstance(entry, str):
         entry = {"name": entry}
     name = entry.get("name") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not text_of(name) or len(name) > LONGEST_NAME or not _is_plain(name):
+    if not isinstance(name, str) or not text_of(name) or not _is_plain(name):
         return None
     color = str(entry.get("color") or "").removeprefix("#")
     is_color = re.fullmatch("[0-9A-Fa-f]{6}", color) is not None
@@ -193,5 +193,5 @@ def _label(entry: Any) -> Label | None:
 
 
 def _is_plain(name: str) -> bool:
-    """Say whether a name has no controls; what joins and picks emoji is none."""
-    return all(letter.isprintable() or letter in "\u200d\ufe0f" for letter in name)
+    """Say whether a name is short and has no controls; what joins and picks emoji is none."""
+    return len(name) <= LONGEST_NAME and all(letter.isprintable() or letter in "\u200d\ufe0f" for letter in name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import sqlite3
@@ -15,9 +16,12 @@ from miyabi_cli.triage.issue import TriageIssue
 
 MOST_TERMS = 12  # of a body: its rarest words
 MOST_TITLE_TERMS = 20
+MOST_WORDS = 400  # of an issue that are counted
+WORDS_AT_ONCE = 200
 MOST_COMMON = 200  # issues that have a word that is looked for: a search stays as quick in a large index
 CANDIDATES = 4  # rows that are looked at for each that is wanted
 TITLE_WEIGHT = 3.0
+MOST_ALIKE = 0.99  # a score that is not of the very same text
 _WORD = re.compile(r"[^\W_]{2,40}")
 
 
@@ -32,6 +36,11 @@ class Like:
     score: float
 
 
+def _digest(issue: TriageIssue) -> bytes:
+    text = " ".join(f"{issue.title}\n{issue.body}".casefold().split())
+    return hashlib.sha256(text.encode()).digest()
+
+
 class Likeness:
     """An index of issues; close it. Raises MachineError where this Python's SQLite has no FTS5."""
 
@@ -39,11 +48,16 @@ class Likeness:
         # "": a database of this connection's own, in a temporary file that goes with it
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self.count = 0
+        self._counted = 0  # issues, when their words were counted
         try:
             self._database.execute(
                 "CREATE VIRTUAL TABLE issues USING fts5(title, body, number UNINDEXED, label UNINDEXED)"
             )
             self._database.execute("CREATE VIRTUAL TABLE words USING fts5vocab(issues, row)")
+            self._database.execute("CREATE TABLE counts (term TEXT PRIMARY KEY, doc INTEGER) WITHOUT ROWID")
+            self._database.execute(
+                "CREATE TABLE copies (digest BLOB, place INTEGER, PRIMARY KEY (digest, place)) WITHOUT ROWID"
+            )
             self._database.execute("BEGIN")
         except sqlite3.OperationalError as error:
             self._database.close()
@@ -58,27 +72,38 @@ class Likeness:
     def add(self, issue: TriageIssue) -> None:
         """Take an issue into the index."""
         row = (issue.title[:TITLE_LETTERS], prose_of(issue.body), issue.number, issue.truth)
-        self._database.execute("INSERT INTO issues (title, body, number, label) VALUES (?, ?, ?, ?)", row)
+        added = self._database.execute("INSERT INTO issues (title, body, number, label) VALUES (?, ?, ?, ?)", row)
+        self._database.execute("INSERT INTO copies VALUES (?, ?)", (_digest(issue), added.lastrowid))
         self.count += 1
 
     def find(self, issue: TriageIssue, most: int, *, least: float = 0.0) -> list[Like]:
         """Return the issues that are most like one, the most alike first; not itself, by its number."""
+        copies = [Like(*row, 1.0) for row in self._copies(issue, most + 1)]
+        found = [*copies, *self._alike(issue, most)]
+        first = {like.number: like for like in reversed(found) if like.number != issue.number and like.score >= least}
+        return sorted(first.values(), key=lambda like: (-like.score, found.index(like)))[:most]
+
+    def _copies(self, issue: TriageIssue, most: int) -> list[tuple[int, str, str, str]]:
+        """Return the first issues of the very same text: where they are many, their words are none that are rare."""
+        query = "SELECT place FROM copies WHERE digest = ? ORDER BY place LIMIT ?"
+        rows = f"SELECT number, title, body, label FROM issues WHERE rowid IN ({query}) ORDER BY rowid"  # noqa: S608
+        return self._database.execute(rows, (_digest(issue), most)).fetchall()
+
+    def _alike(self, issue: TriageIssue, most: int) -> Iterator[Like]:
+        """Yield issues that have rare words of one, itself among them."""
         weights = self._weights(issue)
         if not weights:
-            return []
+            return
         rows = self._database.execute(
             f"SELECT number, title, body, label FROM issues WHERE issues MATCH ? "  # noqa: S608 (a constant)
             f"ORDER BY bm25(issues, {TITLE_WEIGHT}, 1.0), rowid LIMIT ?",
             (" OR ".join(f'"{word}"' for word in weights), CANDIDATES * most),
         ).fetchall()
         whole = sum(weights.values())
-        found = []
         for number, title, body, label in rows:
             there = set(_WORD.findall(f"{title} {body}".lower()))
             score = sum(weight for word, weight in weights.items() if word in there) / whole
-            if number != issue.number and score >= least:
-                found.append(Like(number, title, body, label, round(score, 4)))
-        return sorted(found, key=lambda like: -like.score)[:most]
+            yield Like(number, title, body, label, min(round(score, 4), MOST_ALIKE))
 
     def _weights(self, issue: TriageIssue) -> dict[str, float]:
         """Return the words that are looked for, those of the title and the rarest of the body, and how much each says.
@@ -99,7 +124,16 @@ class Likeness:
 
     def _counts(self, words: Sequence[str]) -> Iterator[tuple[str, int]]:
         """Yield how many issues of the index have each word."""
-        for word in words[:400]:
-            row = self._database.execute("SELECT doc FROM words WHERE term = ?", (word,)).fetchone()
-            if row:
-                yield word, row[0]
+        if self._counted != self.count:
+            self._count_words()
+        for first in range(0, len(words[:MOST_WORDS]), WORDS_AT_ONCE):
+            some = words[first : first + WORDS_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            yield from self._database.execute(f"SELECT term, doc FROM counts WHERE term IN ({marks})", some)  # noqa: S608
+
+    def _count_words(self) -> None:
+        """Count each word once for all: to ask the full-text index for one takes longer than the search itself."""
+        self._database.execute("INSERT INTO issues (issues) VALUES ('optimize')")
+        self._database.execute("DELETE FROM counts")
+        self._database.execute("INSERT INTO counts SELECT term, doc FROM words")
+        self._counted = self.count

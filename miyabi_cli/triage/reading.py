@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import csv
 import io
 import json
-import shutil
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,54 +14,81 @@ from typing import IO, Any
 
 from miyabi_cli.errors import MachineError, UsageError
 from miyabi_cli.triage.issue import TriageIssue, Unreadable, issue_from
+from miyabi_cli.triage.tables import entries_of_table
 
 BLOCK = 1 << 16  # characters that are read at a time
 LARGEST = 4 << 20  # characters of one issue
-COLUMNS = ("number", "title", "body", "labels")
+LARGEST_FILE = 2 << 30  # bytes
+WESTERN = "windows-1252"
 HINT = 'an issue is such as {"number": 1, "title": "It crashes", "body": "…", "labels": []}'
+
+
+def _western(error: UnicodeError) -> tuple[str, int]:
+    """Read bytes that are no text as Windows-1252, a handler of codecs."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+codecs.register_error(WESTERN, _western)
 
 
 def copy_of(source: str, stdin: IO[bytes] | None = None) -> IO[bytes]:
     """Return a copy of a file, or of `stdin` for `-`, that can be read twice and that nobody changes; close it.
 
-    It is on the disk once it is large. Raises MachineError.
+    It is on the disk once it is large. Raises MachineError, and UsageError for one that is too large.
     """
     copy = tempfile.SpooledTemporaryFile(1 << 20)  # noqa: SIM115 (closed by the caller)
     try:
-        if source == "-" and stdin is not None:
-            shutil.copyfileobj(stdin, copy)
-        else:
-            with Path(source).open("rb") as file:
-                shutil.copyfileobj(file, copy)
-    except OSError as error:
+        _fill(copy, source, stdin)
+    except BaseException:
         copy.close()
-        raise MachineError(f"can't read {source}: {error.strerror}", hint="issues as JSON, JSON Lines or CSV") from None
+        raise
     copy.seek(0)
     return copy
+
+
+def _fill(copy: IO[bytes], source: str, stdin: IO[bytes] | None) -> None:
+    try:
+        with contextlib.nullcontext(stdin) if source == "-" and stdin else Path(source).open("rb") as file:
+            while block := file.read(BLOCK):
+                copy.write(block)
+                if copy.tell() > LARGEST_FILE:
+                    raise UsageError(f"{source} is larger than {LARGEST_FILE:,} bytes", hint="give it in parts")
+    except OSError as error:
+        told = f"can't read {source}: {error.strerror}"
+        raise MachineError(told, hint="issues as JSON, JSON Lines or CSV") from None
 
 
 def read_issues(file: IO[bytes]) -> Iterator[TriageIssue | Unreadable]:
     """Yield the issues of a file from its beginning on, one in memory at a time.
 
-    An entry that is no issue is yielded as that, and those behind it are read as far as they can be told apart.
-    Raises UsageError for a file without any issue, and for CSV without a column `title`.
+    An entry that is no issue is yielded as that, and those behind it are read as far as they can be told apart. Bytes
+    that are no UTF-8 are read as Windows-1252, which spreadsheets write. Raises UsageError for an empty file, and for
+    CSV without a column `title`.
     """
     file.seek(0)
     is_wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes
     file.seek(0)
-    text = io.TextIOWrapper(file, encoding="utf-16" if is_wide else "utf-8-sig", errors="replace", newline="")
+    text = io.TextIOWrapper(file, encoding="utf-16" if is_wide else "utf-8-sig", errors=WESTERN, newline="")
     try:
         start = text.read(BLOCK)
         while start and not start.strip():
             start = text.read(BLOCK)
         if not start:
             raise UsageError("there is no issue in the file", hint=HINT)
-        entries = _json_entries(start.lstrip(), text) if start.lstrip()[0] in "[{" else _csv_entries(start, text)
+        entries = _json_entries(start.lstrip(), text) if _is_json(start.lstrip()) else entries_of_table(start, text)
         for position, (place, entry) in enumerate(entries, 1):
             yield entry if isinstance(entry, Unreadable) else issue_from(entry, place, position)
     finally:
         with contextlib.suppress(ValueError):  # closed: whoever read was interrupted
             text.detach()
+
+
+def _is_json(start: str) -> bool:
+    """Say whether a file's beginning is JSON, the first line of which may be no issue; else it is a table."""
+    first_line = start.partition("\n")[0].lower()
+    return start[0] in "[{" or ("title" not in first_line and re.search(r"^[ \t]{0,20}\{", start, re.M) is not None)
 
 
 def _json_entries(start: str, text: IO[str]) -> Iterator[tuple[str, Any]]:
@@ -78,7 +104,8 @@ def _json_entries(start: str, text: IO[str]) -> Iterator[tuple[str, Any]]:
         try:
             yield place, source.value()
         except ValueError as error:
-            yield place, Unreadable(place, f"not JSON: {error!s:.80}")
+            lost = ", and what follows it in the array is not read" if is_array else ""
+            yield place, Unreadable(place, f"not JSON: {error!s:.80}{lost}")
             if is_array or not source.next_line():
                 return
     if is_array:
@@ -148,25 +175,3 @@ class _Source:
         if block:
             self._text, self._at = self._text[self._at :] + block, 0
         return bool(block)
-
-
-def _csv_entries(start: str, text: IO[str]) -> Iterator[tuple[str, Any]]:
-    csv.field_size_limit(LARGEST)
-    rows = csv.DictReader(_lines(start, text), restkey=None)
-    try:
-        names = {name.strip().lower() for name in rows.fieldnames or ()}
-        if "title" not in names:
-            hint = f"JSON, JSON Lines, or CSV with the columns {', '.join(COLUMNS)}"
-            raise UsageError("the file is no list of issues: neither JSON, nor CSV with a column title", hint=hint)
-        for row in rows:
-            place = f"line {rows.line_num}"
-            yield place, {key.strip().lower(): value for key, value in row.items() if isinstance(key, str)}
-    except csv.Error as error:
-        place = f"line {rows.line_num}"
-        yield place, Unreadable(place, f"not CSV: {error}")
-
-
-def _lines(start: str, text: IO[str]) -> Iterator[str]:
-    """Yield lines with their ends, the first of them from text that has been read already."""
-    yield from io.StringIO(start + text.readline(), newline="")
-    yield from text

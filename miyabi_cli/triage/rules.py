@@ -149,7 +149,7 @@ def _severity(kind: IssueType, issue: TriageIssue, prose: str, rules: Rules) -> 
     for name, pattern in rules.severities.items() if kind in ("bug", "deployment") else ():
         if found := _match(pattern, issue, prose):
             return name, found
-    return _SEVERITIES[kind], None
+    return severity_of(kind), None
 
 
 def _match(pattern: re.Pattern[str], issue: TriageIssue, prose: str) -> Evidence | None:
@@ -191,6 +191,11 @@ def dependencies_of(issue: TriageIssue) -> tuple[int, ...]:
     """Return the numbers of the issues on which this one says that it depends."""
     found = [int(number) for group in _DEPENDS.findall(issue.body[:SCANNED]) for number in re.findall(r"\d+", group)]
     return tuple(number for number in dict.fromkeys(found) if number not in (0, issue.number))[:20]
+
+
+def severity_of(kind: IssueType) -> Severity:
+    """Return the severity of an issue of which nothing else is known."""
+    return _SEVERITIES[kind]
 
 
 def impact_of(severity: Severity) -> Impact:

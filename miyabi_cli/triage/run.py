@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from miyabi_cli.triage.issue import TriageIssue, Unreadable
+from miyabi_cli.triage.issue import TriageIssue
 from miyabi_cli.triage.row import Row
 from miyabi_cli.triage.triager import Triager
 
@@ -13,11 +13,10 @@ Show = Callable[[Row], Awaitable[None]]
 
 
 async def triage_all(
-    entries: AsyncIterator[TriageIssue | Unreadable],
+    issues: AsyncIterator[TriageIssue],
     triager: Triager,
     jobs: int,
     show: Show,
-    unreadable: Callable[[Unreadable], None],
 ) -> None:
     """Triage issues, `jobs` at a time; `show` is given each row in the order of completion.
 
@@ -28,13 +27,10 @@ async def triage_all(
     async def work() -> None:
         while True:
             async with reading:  # an asynchronous generator takes one caller at a time
-                entry = await anext(entries, None)
-            if entry is None:
+                issue = await anext(issues, None)
+            if issue is None:
                 return
-            if isinstance(entry, Unreadable):
-                unreadable(entry)
-            else:
-                await show(await triager.triage(entry))
+            await show(await triager.triage(issue))
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -24,6 +24,7 @@ from miyabi_cli.triage.rules import (
     minutes_of,
     owner_of,
     priority_of,
+    severity_of,
     type_evidence,
 )
 from miyabi_cli.triage.texts import error_data, line_of, summary_of
@@ -129,7 +130,11 @@ class Triager:
         if "type" in said:
             shares = with_word(shares, said["type"], SMALL_MODEL_ACCURACY if small else MODEL_ACCURACY)
             kind = next(iter(shares)) if small else said["type"]
-        severity = said.get("severity", by_rules.severity)
+        # what rules say of an issue of another type says nothing of this one
+        severity_left, missing_left = by_rules.severity, by_rules.missing
+        if kind != by_rules.type:
+            severity_left, missing_left = severity_of(kind), ()
+        severity = said.get("severity", severity_left)
         security = bool(said.get("security", judgement.security))
         owner = said.get("owner", owner_of(kind, severity, security=security))
         evidence = checked_evidence(said.get("evidence", ()), issue)
@@ -147,7 +152,7 @@ class Triager:
             duplicates=_confirmed(said, likes, by_rules.duplicates),
             owner="CISO" if security else "TechLead" if severity == "Sev.1" else owner,
             estimate_minutes=said.get("estimate_minutes", minutes_of(kind, severity)),
-            missing=tuple(filter(None, map(line_of, said["missing"]))) if "missing" in said else by_rules.missing,
+            missing=tuple(filter(None, map(line_of, said["missing"]))) if "missing" in said else missing_left,
             dependencies=_dependencies(said, issue) or by_rules.dependencies,
             summary=line_of(said.get("summary", "")) or by_rules.summary,
             source="llm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -21,8 +22,22 @@ LINTERS: tuple[Linter, ...] = (RUFF, MYPY, BANDIT, CLIPPY, ESLINT, TSC, GO_VET, 
 
 def linter_of(command: str) -> Linter | None:
     """Return the linter that a check's command runs, None where it runs none or several."""
-    found = [linter for linter in LINTERS if linter.command.search(command)]
+    found = _matching(command)
+    if len(found) > 1:  # a file that is named may be called mypy.py
+        found = _matching(_without_files(command))
     return found[0] if len(found) == 1 else None
+
+
+def _matching(command: str) -> list[Linter]:
+    return [linter for linter in LINTERS if linter.command.search(command)]
+
+
+def _without_files(command: str) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    return " ".join(word for word in words if not (word.startswith("./") and word.endswith(".py")))
 
 
 def new_findings(before: Sequence[Finding], after: Sequence[Finding]) -> tuple[Finding, ...]:
