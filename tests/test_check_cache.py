@@ -43,7 +43,7 @@ def test_a_damaged_entry_is_a_miss(tmp_path: Path, damage: str) -> None:
         "other": "{}",
         "list": "[]",
         "fields": text.replace('"seconds"', '"unknown"'),
-        "version": text.replace('"version": 2', '"version": 99'),
+        "version": text.replace('"version": 3', '"version": 99'),
     }
     assert damaged[damage] != text
     path.write_text(damaged[damage])

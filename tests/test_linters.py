@@ -31,6 +31,7 @@ FIXTURES = ROOT / "tests" / "fixtures" / "runners"
         ("pytest -q", None),
         ("ruff check . && mypy .", None),
         ("make test", None),
+        ("bandit -q --format json ./a.py ./mypy.py './b ruff check.py'", "bandit"),
     ],
 )
 def test_the_linter_of_a_command(command: str, name: str | None) -> None:
@@ -89,6 +90,20 @@ def test_a_finding_that_moved_is_not_new() -> None:
     assert new_findings(before, [finding(8), finding(9)]) == (finding(9),)
     assert new_findings(before, [finding(1, path="b.py")]) == (finding(1, path="b.py"),)
     assert new_findings([], before) == tuple(before)
+
+
+def test_what_is_not_read_is_told() -> None:
+    reports = {linter.name: linter.read("Oops: no plugin\n") for linter in LINTERS}
+    assert {name for name, report in reports.items() if report.unread} == {"eslint", "bandit"}  # the others print lines
+    (eslint, bandit) = (next(one for one in LINTERS if one.name == name) for name in ("eslint", "bandit"))
+    assert eslint.read("[]\n").unread == ""
+    failed = {"errors": [{"filename": "./new.py", "reason": "syntax error"}], "results": []}
+    assert bandit.read(json.dumps(failed)).unread == "new.py can't be parsed (1 in all)"
+    # old findings of a large repository leave room for those of the change, which may come last
+    ruff = next(linter for linter in LINTERS if linter.name == "ruff")
+    old = "".join(f"a:b.py:{line}:1: F401 unused\n" for line in range(1, 9_000))
+    *_, last = ruff.read(f"{old}z.py:1:1: F401 unused\n").findings
+    assert (last.path, ruff.read(old).findings[-1].path) == ("z.py", "a:b.py")
 
 
 VALUES = st.recursive(

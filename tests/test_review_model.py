@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from miyabi_cli.review.model.anchoring import find_anchor
 from miyabi_cli.review.model.shown import ShownLine, halves, parts_of
 from miyabi_cli.review.reading import files_of_diff
-from tests.conftest import Miyabi, Ran
+from tests.conftest import ROOT, Miyabi, Ran
 from tests.support.schemas import validate
 from tests.support.server import ChatServer, chat_server, say, send_error, stream
 
@@ -168,8 +169,13 @@ def test_what_shows_only_across_files_is_looked_for(repository: Path, git: Git, 
     text = (repository / "calc.py").read_text()
     (repository / "calc.py").write_text(text.replace("def double(a):", "def double(a, unit):"))
     model = Reviewer({})
+    (repository / "test_calc.py").unlink()
     model.across = [{**BUG, "path": "calc.py", "quote": "def double(a, unit):", "problem": "area() gives no unit."}]
     ran, result = review(model)
+    (deleted,) = result["skipped"]
+    assert (deleted["path"], "not read by the model" in deleted["reason"], result["complete"]) == (
+        *("test_calc.py", True, True),
+    )
     (finding,) = result["findings"]
     assert (ran.code, finding["path"], finding["line"]) == (0, "calc.py", 8), ran.stderr
     (told,) = model.told("across")
@@ -177,20 +183,45 @@ def test_what_shows_only_across_files_is_looked_for(repository: Path, git: Git, 
     assert "area.py:5:     return double(side)" in told
 
 
+def test_many_changed_definitions_are_looked_at_in_several_requests(repository: Path, git: Git, review: Review) -> None:
+    names = [f"function_{number}" for number in range(40)]
+    (repository / "library.py").write_text("".join(f"def {name}(a): return a\n" for name in names))
+    rest = "x" * 350
+    (repository / "user.py").write_text("".join(f"{name}(1)  # {rest}\n# {rest}\n" for name in names))
+    git("add", ".", cwd=repository)
+    git("commit", "-qm", "library", cwd=repository)
+    (repository / "library.py").write_text("".join(f"def {name}(a, b): return a\n" for name in names))
+    long = "y" * 2_001
+    (repository / "long.py").write_text(f"text = '{long}'\n")
+    model = Reviewer({})
+    ran, result = review(model)
+    told = model.told("across")
+    assert len(told) > 1
+    assert all(sum(f"{name} in library.py" in text for text in told) == 1 for name in names)
+    # what a line holds behind its first 2,000 characters is not read, and that is told
+    assert (ran.code, result["complete"], [one["path"] for one in result["skipped"]]) == (1, False, ["long.py"])
+
+
 def test_a_suggestion_is_offered_where_the_checks_stay_as_good(repository: Path, miyabi: Miyabi) -> None:
     write_double(repository)
     (repository / "half.py").write_text("def half(a):\n    return a * 2\n")
+    log = repository.parent / "log.sarif"
     (repository / "test_half.py").write_text("from half import half\n\n\ndef test_half():\n    assert half(2) == 4\n")
     model = Reviewer({"calc.py": [BUG], "half.py": [{**BUG, "quote": "return a * 2", "problem": "half() doubles."}]})
     model.codes = {"double() is one": "```python\nreturn a * 2\n```", "half() doubles": "    return a / 2"}
     with chat_server(model) as server:
         given = [one for one in arguments(server) if one != "--no-linters"]
-        ran = miyabi("review", *given, "--suggest", cwd=repository)
+        ran = miyabi("review", *given, "--suggest", "--also", f"sarif={log}", cwd=repository)
         plain = miyabi("review", *given, "--no-llm", "--suggest", cwd=repository)
     result = json.loads(ran.stdout)
     found = {finding["path"]: finding for finding in result["findings"] if finding["source"] == "model"}
     assert found["calc.py"]["suggestion"] == "    return a * 2", ran.stderr  # indented as the line whose place it takes
     assert found["half.py"]["suggestion"] == ""  # it breaks a test that the change brings along
+    written = json.loads(log.read_text())
+    jsonschema.validate(written, json.loads((ROOT / "tests/fixtures/sarif-2.1.0.json").read_text()))
+    (fixed,) = (one["fixes"] for one in written["runs"][0]["results"] if "fixes" in one)
+    (replacement,) = fixed[0]["artifactChanges"][0]["replacements"]
+    assert replacement["insertedContent"]["text"] == "    return a * 2"
     assert (repository / "half.py").read_text().endswith("return a * 2\n")
     assert plain.code == 2
 

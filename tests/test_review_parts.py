@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miyabi_cli.errors import UsageError
 from miyabi_cli.review.change import Change, ChangedFile
 from miyabi_cli.review.findings import AddedSecret, Finding
 from miyabi_cli.review.hiding import hider_of
 from miyabi_cli.review.merging import merge
+from miyabi_cli.review.reading import files_of_diff
 from miyabi_cli.review.scoring import band_of, deductions, score_of
 from miyabi_cli.workspace.diffs import DiffHunk, DiffLine
 from miyabi_cli.workspace.linters import linter_of
@@ -48,6 +50,8 @@ def model(**more: Any) -> Finding:
         (model(severity="error", level="high"), {}, -14),
         (model(severity="error", level="critical", confidence=0.9), {}, -36),
         (model(severity="note", level="low", confidence=0.4), {}, -2),
+        (finding(category="secret", severity="error", level="critical"), {"critical": 7, "error": 1}, -40),
+        (finding(category="security", severity="error", level="high"), {"error": 1}, -20),
         (finding(), {"lint": 3}, -3),
         (finding(), {"warning": 4, "error": 50}, -4),
         (finding(), {"lint": 0, "warning": 4}, None),
@@ -106,6 +110,21 @@ def test_a_secret_is_hidden_wherever_it_stands() -> None:
     assert list(file.added.values()) == file.text.split("\n")
     assert hider.finding(finding(3, message="hardcoded: ab1")).message == "hardcoded: …"
     assert hider.finding(finding(4, message="ab1 is not hidden")).message == "ab1 is not hidden"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"diff --cc a.py\nindex 1,2..3\n--- a/a.py\n+++ b/a.py\n@@@ -1,1 -1,1 +1,2 @@@\n  x\n++y\n",
+        b"\x1b[1mdiff --git a/a.py b/a.py\x1b[m\n\x1b[36m@@ -1 +1 @@\x1b[m\n",
+        b" a.py | 2 ++\n 1 file changed\n",
+        "diff --git a/a.py b/a.py\n".encode("utf-16"),
+    ],
+)
+def test_what_is_no_unified_diff_does_not_pass_for_an_empty_one(data: bytes) -> None:
+    assert files_of_diff(b" \n") == ()
+    with pytest.raises(UsageError):
+        files_of_diff(data)
 
 
 def test_bandit_and_staticcheck_are_read() -> None:

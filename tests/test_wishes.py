@@ -175,3 +175,17 @@ def test_documentation_is_asked_for_and_looked_for(miyabi: Miyabi, repository: P
     assert "documented in the code" in server.requests[0].json["messages"][1]["content"]
     code, result, _ = run(miyabi, repository, bare, say("done"))
     assert (code, result["warnings"]) == (0, [])
+
+
+def test_who_bends_a_test_to_the_code_is_told_and_mends_the_code(miyabi: Miyabi, repository: Path) -> None:
+    bent = call("exec", {"cmd": "sed -i.kept 's/==/!=/' test_calc.py"})
+    mended = call("exec", {"cmd": "mv test_calc.py.kept test_calc.py; sed -i 's/a - b/a + b/' calc.py"})
+    with chat_server(bent, say("It passes."), mended, say("It adds now.")) as server:
+        given = ["--endpoint", server.url, "--model", "gpt-oss-20b", "--format", "json"]
+        ran = miyabi("codegen", "Fix add", *given, cwd=repository)
+    result = json.loads(ran.stdout)
+    assert (ran.code, result["status"], result["files_modified"]) == (0, "verified", ["calc.py"])
+    assert result["warnings"] == []
+    (told,) = said_to(server)
+    assert "judged with those as they were before" in told
+    assert "test_add" in told

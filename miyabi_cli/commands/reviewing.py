@@ -76,8 +76,7 @@ async def do_review(asked: Asked, form: str, streams: Streams, begun: Begun) -> 
             secrets += [(github.token.name, github.token.value)] if github.token else []
         access = await opened.enter_async_context(open_access(settings, progress.show, begun, secrets))
         workspace = opened.enter_context(_workspace(repository, run_id, settings))
-        change = await _change(workspace, asked, github)
-        means = _means(access, workspace, progress.show, asked)
+        change, means = await _change_and_means(workspace, asked, github, access, progress.show)
         result = await _review(asked, change, means, access, run_id, accepted)
         progress.close()
         if asked.write_baseline:
@@ -91,6 +90,18 @@ async def do_review(asked: Asked, form: str, streams: Streams, begun: Begun) -> 
         if asked.post and github:
             await _post(github, change, result, access.redactor, means.warn)
         return _exit_code(result)
+
+
+async def _change_and_means(
+    workspace: Workspace | None, asked: Asked, github: GitHub | None, access: Access, show: Callable[[Event], None]
+) -> tuple[Change, ReviewMeans]:
+    """Read the change while the sandbox is tried out."""
+    opening = asyncio.ensure_future(asyncio.to_thread(_means, access, workspace, show, asked))
+    try:
+        change = await _change(workspace, asked, github)
+    finally:
+        await asyncio.gather(opening, return_exceptions=True)
+    return change, opening.result()
 
 
 async def _review(

@@ -50,7 +50,7 @@ def _command(kind: str, finding: Mapping[str, Any]) -> str:
     if finding["line"]:
         properties += [("line", str(finding["line"])), ("endLine", str(finding["end_line"]))]
     properties.append(("title", who))
-    told = ",".join(f"{name}={_property(value)}" for name, value in properties)
+    told = ",".join(f"{name}={_property(visible_text(value))}" for name, value in properties)
     return f"::{kind} {told}::{_data(_words(finding))}"
 
 

@@ -54,6 +54,7 @@ def _finding(finding: Mapping[str, Any]) -> Iterator[str]:
     if finding["quote"]:
         yield from _block(finding["quote"])
     if finding["suggestion"].strip():
+        yield "  Suggested in its place:"
         yield from _block(finding["suggestion"])
 
 

@@ -43,8 +43,10 @@ def _write_finding(finding: Mapping[str, Any], file: ChangedFile | None, line: L
     if finding["line"]:
         for text in _code(finding, file):
             line(f"      {text}", "dim")
-    for text in safe_text(finding["suggestion"]).strip().splitlines()[:40]:
-        line(f"    → {text}" if "\n" not in finding["suggestion"].strip() else f"    {text}")
+    if suggested := safe_text(finding["suggestion"]).rstrip("\n"):
+        line("      suggested in its place:", "dim")
+        for text in suggested.split("\n")[:40]:
+            line(f"              {text}")
 
 
 def _code(finding: Mapping[str, Any], file: ChangedFile | None) -> list[str]:
@@ -67,7 +69,10 @@ def _shortened(text: str) -> str:
 
 def _write_end(result: Mapping[str, Any], line: Line) -> None:
     summary, _, explained = result["summary"].partition("\n")
-    line(f"score {result['score']} ({result['band']}): {plain_text(summary)}", BANDS[result["band"]])
+    line(
+        f"score {result['score']} ({result['band']}): {plain_text(summary)}",
+        BANDS[result["band"]] if result["passed"] else "bold red",
+    )
     for text in safe_text(explained).strip().splitlines():
         line(f"  {text}")
     for deduction in result["breakdown"]:

@@ -78,12 +78,12 @@ def _result(finding: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str,
     if finding["quote"] and finding["category"] != "secret":
         region["snippet"] = {"text": finding["quote"]}
     place = {"artifactLocation": {"uri": _uri(finding["path"]), "uriBaseId": ROOT}, "region": region}
-    message = finding["message"] + (f"\n\n{finding['suggestion']}" if finding["suggestion"] else "")
+    fixes = {"fixes": [_fix(finding, place["artifactLocation"])]} if finding["suggestion"] else {}
     return {
         "ruleId": _rule_id(finding),
         "ruleIndex": numbers[_rule_id(finding)],
         "level": LEVELS[finding["severity"]],
-        "message": {"text": message or "finding"},
+        "message": {"text": _unlinked(finding["message"]) or "finding"},
         "locations": [{"physicalLocation": place}],
         "partialFingerprints": {
             "miyabi/v1": finding["fingerprint"],
@@ -92,16 +92,29 @@ def _result(finding: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str,
         },
         "rank": round(100 * finding["confidence"], 1),
         "properties": {"category": finding["category"], "confidence": finding["confidence"]},
+        **fixes,
     }
+
+
+def _unlinked(text: str) -> str:
+    """Return a message without links, which are `[text](address)` in SARIF (3.11.6): others wrote it."""
+    return text.replace("](", "] (")
+
+
+def _fix(finding: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return code in the place of whole lines; without columns a region ends before the end of its last line."""
+    lines = {"startLine": finding["line"], "endLine": finding["end_line"]}
+    replacement = {"deletedRegion": lines, "insertedContent": {"text": finding["suggestion"]}}
+    return {"artifactChanges": [{"artifactLocation": file, "replacements": [replacement]}]}
 
 
 def _invocation(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return how the review ended; what was left out is a notification, so that no reader takes it for looked at."""
-    skipped = [
-        {"level": "warning", "message": {"text": ": ".join(filter(None, (one["path"], one["reason"])))}}
-        for one in result["skipped"][:MOST]
-    ]
-    return {"executionSuccessful": result["complete"], "toolExecutionNotifications": skipped}
+    told = [": ".join(filter(None, (one["path"], one["reason"]))) for one in result["skipped"][:MOST]]
+    if (left := len(result["findings"]) - MOST) > 0:
+        told.append(f"{left} findings more than GitHub shows are left out here")
+    notifications = [{"level": "warning", "message": {"text": _unlinked(text)}} for text in told]
+    return {"executionSuccessful": result["complete"], "toolExecutionNotifications": notifications}
 
 
 def _uri(path: str) -> str:

@@ -53,9 +53,7 @@ class TaskProgress:
         self._ended += 1
         told = line["error"]["message"] if line["error"] else line["summary"]
         count = f"({self._ended} of {self._total}, {line['seconds']:.1f} s)"
-        self._line(
-            f"task {line['id']}: {line['status']}: {_shortened(told)} {count}", STYLES.get(line["status"])
-        )
+        self._line(f"task {line['id']}: {line['status']}: {_shortened(told)} {count}", STYLES.get(line["status"]))
 
     def _line(self, text: str, style: str | None = None) -> None:
         if self._console is not None:

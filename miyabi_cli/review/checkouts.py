@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from miyabi_cli.review.linter_caches import steady_times
 from miyabi_cli.workspace.git import Git
 from miyabi_cli.workspace.repository import NOBODY, Repository
 from miyabi_cli.workspace.snapshots import write_commit
@@ -37,12 +38,17 @@ class Checkouts:
         Raises RepositoryError, MachineError.
         """
         if tree not in self._made:
-            self._made[tree] = asyncio.create_task(asyncio.to_thread(self._check_out, tree, f"tree-{len(self._made)}"))
+            self._made[tree] = asyncio.create_task(asyncio.to_thread(self._shared, tree, f"tree-{len(self._made)}"))
         return await asyncio.shield(self._made[tree])
 
     async def private(self, tree: str, name: str) -> Worktree:
         """Return the files of a tree in a worktree of one's own, called `name`, to change and to remove."""
         return await asyncio.to_thread(self._check_out, tree, name)
+
+    def _shared(self, tree: str, name: str) -> Worktree:
+        worktree = self._check_out(tree, name)
+        steady_times(worktree)
+        return worktree
 
     def _check_out(self, tree: str, name: str) -> Worktree:
         commit = write_commit(self.git, tree, None, _MESSAGE, NOBODY)

@@ -13,6 +13,7 @@ from pathlib import Path
 from miyabi_cli.workspace.git import Git, joined_lines
 
 GENERATED, VENDORED = "generated", "vendored"
+LEADS_OUT = "its path leads out of the repository"
 _ATTRIBUTES = {"linguist-generated": GENERATED, "linguist-vendored": VENDORED}
 _VENDORED_FOLDERS = {"vendor", "node_modules", "third_party", "bower_components", "site-packages", "Godeps"}
 _GENERATED_NAMES = (
@@ -30,7 +31,7 @@ def path_problem(path: str) -> str:
     """Return why a path can't be one of a repository's, "" where it can; a diff may name anything."""
     parts = path.split("/")
     if path.startswith("/") or not all(parts) or any(part in (".", "..") or part.lower() == ".git" for part in parts):
-        return "its path leads out of the repository"
+        return LEADS_OUT
     return "its path holds a NUL" if "\0" in path else ""
 
 

@@ -19,7 +19,8 @@ class Finding:
     `line` counts from 1 in the file after the change, and is 0 for what concerns the file as a whole; `end_line` is at
     least `line`. `category` is a word such as correctness, security, secret, type, compile, lint, performance; `rule`
     the source's own name for what it found, "" where it has none; `source` the linter, `secrets`, `unicode` or `model`.
-    `quote` is the code that is spoken of, as it stands in the file. `suggestion` is advice or a patch, "" for none.
+    `quote` is the code that is spoken of, as it stands in the file. `suggestion` is code that takes the place of
+    these lines, "" for none; advice in words is a part of `message`.
     `confidence` is 0 to 1; of a linter's finding it is 1. `level` is how grave it is where a source tells that more
     finely than `severity`. `fingerprint` is given when the sources are merged; a source leaves it empty.
     """

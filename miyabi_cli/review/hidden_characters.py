@@ -51,8 +51,7 @@ def _finding(path: str, line: int, character: str, where: str, quote: str, *, bi
         category="security",
         rule="bidi-control" if bidi else "invisible-character",
         source=SOURCE,
-        message=message,
+        message=f"{message}; take it out, or write it as an escape",
         quote=quote,
-        suggestion="take the character out, or write it as an escape",
         level="critical" if bidi else "medium",
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from miyabi_cli.review.change import Change, ChangedFile
-from miyabi_cli.review.findings import AddedSecret, Finding
+from miyabi_cli.review.findings import AddedSecret, Finding, SourceResult
 
 SHORTEST = 6  # letters; a shorter value may stand in any text
 SHOWN = 4  # letters of a long one, by which its owner knows it
@@ -46,7 +46,7 @@ class Hider:
 
     def change(self, change: Change) -> Change:
         """Return a change whose lines are without secrets, each still at its place."""
-        return replace(change, files=tuple(self._file(file) for file in change.files)) if self.everywhere else change
+        return replace(change, files=tuple(self._file(file) for file in change.files)) if self.by_place else change
 
     def finding(self, finding: Finding) -> Finding:
         """Return a finding whose words and code are without secrets."""
@@ -54,6 +54,14 @@ class Hider:
             self.line(finding.path, finding.line, text) for text in (finding.message, finding.quote, finding.suggestion)
         )
         return replace(finding, message=message, quote=quote, suggestion=suggestion)
+
+    def result(self, result: SourceResult) -> SourceResult:
+        """Return what a source gives without secrets; a tool that fails may have printed the line that it failed at."""
+        if not self.by_place:
+            return result
+        findings = tuple(self.finding(finding) for finding in result.findings)
+        skipped = tuple(replace(one, reason=self.text(one.reason)) for one in result.skipped)
+        return replace(result, findings=findings, skipped=skipped)
 
     def _file(self, file: ChangedFile) -> ChangedFile:
         text = file.text

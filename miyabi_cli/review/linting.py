@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +15,13 @@ from miyabi_cli.places import cache_dir
 from miyabi_cli.review.change import Change, ChangedFile
 from miyabi_cli.review.checkouts import Checkouts
 from miyabi_cli.review.findings import Dropped, Finding, Level, Skipped, SourceResult
+from miyabi_cli.review.linter_caches import with_cache
 from miyabi_cli.review.means import ReviewMeans
 from miyabi_cli.workspace import check_records
 from miyabi_cli.workspace.check_cache import CheckCache, check_key
 from miyabi_cli.workspace.check_records import Check, CheckPlan, CheckRun
 from miyabi_cli.workspace.checks import run_checks
+from miyabi_cli.workspace.linters.linter import NO_RESULT
 from miyabi_cli.workspace.linters.planning import plan_linters
 from miyabi_cli.workspace.modules import show_modules
 from miyabi_cli.workspace.place import Place
@@ -30,10 +31,10 @@ from miyabi_cli.workspace.toolchains import is_test_configuration
 
 ELSEWHERE = "not on a changed line"
 KNOWN = "there before the change"
-_TOOL_SETTINGS = ("bandit.y*ml", ".bandit", "staticcheck.conf")
+_TOOL_SETTINGS = ("staticcheck.conf", ".eslintignore")
+_TOOL_FOLDERS = {"node_modules", ".cargo"}  # the linters themselves, and what runs in their place
 _LEVELS: Mapping[str, Level] = {"critical": "critical", "high": "high", "medium": "medium", "low": "low"}
 _NUMBER = re.compile(r"\d+")
-_SHORTEST = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ async def _lint(lint: _Lint) -> SourceResult:
     plan = await asyncio.to_thread(_plan, lint, worktree.tree)
     if not plan.checks:
         return SourceResult(skipped=tuple(Skipped("", note) for note in plan.notes), ran=False)
-    checks = [_in_time(check, means.deadline) for check in plan.checks]
+    checks = [replace(check, timeout=means.seconds_left(check.timeout)) for check in plan.checks]
     means.tell(f"linters: {', '.join(check.name for check in checks)}")
     results = await _run_side_by_side(lint, checks, worktree.place())
     return SourceResult(
@@ -95,7 +96,7 @@ async def _run_side_by_side(lint: _Lint, checks: Sequence[Check], place: Place) 
 
     async def run(check: Check) -> SourceResult:
         async with gate:
-            (done,) = await run_checks([check], place, lint.sandbox)
+            (done,) = await _run(lint, check, place)
         return await _compare(lint, check, done)
 
     tasks = [asyncio.create_task(run(check)) for check in checks]
@@ -105,6 +106,13 @@ async def _run_side_by_side(lint: _Lint, checks: Sequence[Check], place: Place) 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _run(lint: _Lint, check: Check, place: Place) -> tuple[CheckRun, ...]:
+    """Run a linter on one of the trees, with what it has kept of others."""
+    repository = lint.checkouts.repository.root
+    check, kept = with_cache(check, repository, untrusted=lint.change.untrusted)
+    return await run_checks([check], place, lint.sandbox, builds=kept)
 
 
 def _linted_tree(lint: _Lint) -> str:
@@ -117,8 +125,9 @@ def _linted_tree(lint: _Lint) -> str:
 
 
 def _configures(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return is_test_configuration(path) or name in _TOOL_SETTINGS or name.startswith(("bandit.", ".bandit"))
+    *folders, name = path.split("/")
+    is_tool = name in _TOOL_SETTINGS or name.startswith(("bandit.", ".bandit")) or not _TOOL_FOLDERS.isdisjoint(folders)
+    return is_tool or is_test_configuration(path)
 
 
 def _plan(lint: _Lint, tree: Path) -> CheckPlan:
@@ -131,12 +140,6 @@ def _plan(lint: _Lint, tree: Path) -> CheckPlan:
     return plan_linters(tree, changed, repository=repository, environ=environ, configured=checks, tools=tools)
 
 
-def _in_time(check: Check, deadline: float | None) -> Check:
-    if deadline is None:
-        return check
-    return replace(check, timeout=min(check.timeout, max(_SHORTEST, deadline - time.monotonic())))
-
-
 async def _compare(lint: _Lint, check: Check, run: CheckRun) -> SourceResult:
     """Return what a linter's run says of the change, in comparison with the base."""
     if problem := _problem(run):
@@ -144,7 +147,7 @@ async def _compare(lint: _Lint, check: Check, run: CheckRun) -> SourceResult:
         return SourceResult(
             skipped=(Skipped("", problem),),
             complete=run.status == "skip",
-            limit=timed_out and _late(lint.means),
+            limit=timed_out and lint.means.is_late(),
             ran=False,
         )
     on_change: list[check_records.Finding] = []
@@ -158,11 +161,9 @@ async def _compare(lint: _Lint, check: Check, run: CheckRun) -> SourceResult:
         fresh = _new(before.findings if before else (), elsewhere, on_change, _moved(lint.change))
         dropped += [Dropped(KNOWN, len(on_change) - len(fresh))] if len(fresh) < len(on_change) else []
         on_change = fresh
-    return SourceResult(findings=tuple(map(_finding, on_change)), dropped=tuple(dropped))
-
-
-def _late(means: ReviewMeans) -> bool:
-    return means.deadline is not None and time.monotonic() >= means.deadline
+    skipped = (Skipped("", f"{run.name} did not read all: {run.unread}"),) if run.unread else ()
+    findings = tuple(map(_finding, on_change))
+    return SourceResult(findings, dropped=tuple(dropped), skipped=skipped, complete=not run.unread)
 
 
 def _problem(run: CheckRun) -> str:
@@ -171,9 +172,11 @@ def _problem(run: CheckRun) -> str:
     if run.status == "skip":
         return f"{run.name} is not there: {last}" if last else f"{run.name} is not there"
     if not run.conclusive:
-        return f"{run.name} did not come to its end: {last}"
+        return f"{run.name} did not come to its end: {last or f'exit code {run.exit_code}'}"
     if run.status == "fail" and not run.findings:
-        return f"{run.name} failed and told no finding: {last}"
+        return f"{run.name} failed and told no finding: {last or f'exit code {run.exit_code}'}"
+    if run.unread == NO_RESULT:
+        return f"{run.name} failed: {run.unread}"
     return ""
 
 
@@ -204,7 +207,7 @@ async def _base_run(lint: _Lint, check: Check) -> CheckRun | None:
     if known is None:
         lint.means.tell(f"{check.name} on the base")
         worktree = await checkouts.of(lint.base)
-        known = await run_checks([check], worktree.place(), lint.sandbox)
+        known = await _run(lint, check, worktree.place())
         await asyncio.to_thread(cache.put, key, known)
     return known[0] if known and not _problem(known[0]) else None
 
@@ -259,7 +262,6 @@ def _finding(found: check_records.Finding) -> Finding:
         category=found.category or "lint",
         rule=found.rule,
         source=found.source,
-        message=found.message,
-        suggestion=found.suggestion,
+        message="; ".join([found.message, *found.suggestion.splitlines()]),
         level=_LEVELS.get(found.level, ""),
     )

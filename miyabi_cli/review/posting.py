@@ -219,9 +219,7 @@ def comment_text(finding: Finding, *, with_suggestion: bool = True) -> str:
 
 
 def _suggestion(finding: Finding) -> str:
-    """Return code that takes the lines' place as GitHub's block for it; a linter's is advice, in words."""
-    if finding.source != "model":
-        return f"Suggested: {prose(finding.suggestion)}"
+    """Return code that takes the lines' place as GitHub's block for it."""
     fence = backticks(finding.suggestion)
     return f"{fence}suggestion\n{finding.suggestion.rstrip(chr(10))}\n{fence}"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from miyabi_cli.errors import UsageError
 from miyabi_cli.review.change import ChangedFile, FileStatus
-from miyabi_cli.review.files import GENERATED, attributes_of, name_reason, path_problem, says_generated
+from miyabi_cli.review.files import GENERATED, LEADS_OUT, attributes_of, name_reason, path_problem, says_generated
 from miyabi_cli.workspace.diffs import FileDiff, parse_diff
 from miyabi_cli.workspace.git import Git
 from miyabi_cli.workspace.trees import LINK, SUBMODULE, read_blobs
@@ -19,7 +21,9 @@ _OPTIONS = ("-r", "-M", "--no-ext-diff", "--no-textconv")
 # Larger files count as binary for git's diff.
 _SETTINGS = {"core.bigFileThreshold": str(MAXIMUM_BYTES), "diff.renameLimit": "1000"}
 
-TOO_LARGE = "too large"  # how the reasons of files begin that are left out though they may be code
+TOO_LARGE = "too large"
+UNREAD = (TOO_LARGE, LEADS_OUT)  # how the reasons of files begin that are left out though they may be code
+_COMBINED = re.compile(rb"^diff --(?:cc|combined) ", re.MULTILINE)  # git-diff(1), "Combined diff format"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,12 @@ def read_files(git: Git, base: str, head: str, *, untrusted: bool) -> tuple[Chan
 
 
 def files_of_diff(data: bytes) -> tuple[ChangedFile, ...]:
-    """Return the files of a diff that comes without its repository. Raises UsageError where it is none."""
+    """Return the files of a diff that comes without its repository, none of an empty one.
+
+    Raises UsageError where it is no unified diff: to find nothing in it would read as if all were well.
+    """
+    if _COMBINED.search(data):
+        raise UsageError("it is the combined diff of a merge", hint="git show -m --first-parent writes one that tells")
     found: dict[str, ChangedFile] = {}
     for diff in parse_diff(data):
         status: FileStatus = diff.status
@@ -80,6 +89,8 @@ def files_of_diff(data: bytes) -> tuple[ChangedFile, ...]:
         file = ChangedFile(diff.path, diff.old_path, status, () if reason else diff.hunks, None, reason)
         earlier = found.get(diff.path)
         found[diff.path] = replace(earlier, hunks=earlier.hunks + file.hunks) if earlier else file
+    if not found and data.strip():
+        raise UsageError("there is no unified diff in it", hint="git diff --no-color writes one")
     return tuple(found.values())
 
 
@@ -96,11 +107,9 @@ def _rows(git: Git, base: str, head: str) -> Iterator[_Row]:
 
 
 def _row_reason(row: _Row, told: Mapping[str, str], sizes: Mapping[str, int]) -> str:
-    modes = (row.old_mode, row.new_mode)
-    if SUBMODULE in modes:
-        return "submodule"
-    if LINK in modes:
-        return "symbolic link"
+    mode = row.old_mode if row.status == "deleted" else row.new_mode  # a file may have been a link before
+    if mode in (SUBMODULE, LINK):
+        return "submodule" if mode == SUBMODULE else "symbolic link"
     if reason := path_problem(row.path) or name_reason(row.path, told.get(row.path)):
         return reason
     size = max(sizes.get(row.old_id, 0), sizes.get(row.new_id, 0))

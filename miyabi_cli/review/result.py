@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from miyabi_cli.workspace.check_records import Severity
 
 RESULT_VERSION = 1
 SourceStatus = Literal["ran", "partial", "skipped", "failed"]
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _INTERNAL = ("level",)  # of a finding; the breakdown tells it
 
 
@@ -87,7 +89,7 @@ class ReviewResult:
 def _cleaned(value: Any) -> Any:
     """Return data without lone surrogates, which no JSON reader needs to take."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+        return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
     if isinstance(value, dict):
         return {key: _cleaned(part) for key, part in value.items()}
     return [_cleaned(part) for part in value] if isinstance(value, list | tuple) else value

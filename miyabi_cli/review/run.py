@@ -18,7 +18,7 @@ from miyabi_cli.review.findings import AddedSecret, Dropped, Finding, Skipped, S
 from miyabi_cli.review.hiding import EVERYWHERE, Hider, hider_of
 from miyabi_cli.review.means import ReviewMeans, Source
 from miyabi_cli.review.merging import merge
-from miyabi_cli.review.reading import TOO_LARGE
+from miyabi_cli.review.reading import UNREAD
 from miyabi_cli.review.result import Gate, ReviewResult, SourceReport, SourceStatus
 from miyabi_cli.review.scoring import Deduction, band_of, deductions, score_of
 from miyabi_cli.workspace.check_records import Severity
@@ -50,7 +50,7 @@ async def run_review(change: Change, means: ReviewMeans, plan: ReviewPlan) -> Re
         return _empty(change, plan, means)
     by_source, hider = await _ask(change, means, plan)
     results = by_source.values()
-    found = [hider.finding(finding) for result in results for finding in result.findings]
+    found = [finding for result in results for finding in result.findings]
     merged, duplicates = merge(hider.change(change), found)
     kept, accepted = without_accepted(merged, plan.accepted)
     breakdown = deductions(kept, means.settings.review.weights)
@@ -72,20 +72,22 @@ async def run_review(change: Change, means: ReviewMeans, plan: ReviewPlan) -> Re
 async def _ask(change: Change, means: ReviewMeans, plan: ReviewPlan) -> tuple[dict[str, SourceResult], Hider]:
     """Ask all sources at once, but the model only of lines whose secrets are known, and taken out."""
     tasks = {
-        name: asyncio.create_task(_bounded(plan.sources[name], change, means)) for name in plan.sources if name != MODEL
+        name: asyncio.create_task(_bounded(name, plan.sources[name], change, means))
+        for name in plan.sources
+        if name != MODEL
     }
     try:
         secrets = (await tasks[SECRETS]).secrets if SECRETS in tasks else ()
         hider = hider_of(secrets)
         if MODEL in plan.sources:
             _keep_from_model(secrets, means)
-            tasks[MODEL] = asyncio.create_task(_bounded(plan.sources[MODEL], hider.change(change), means))
+            tasks[MODEL] = asyncio.create_task(_bounded(MODEL, plan.sources[MODEL], hider.change(change), means))
         await asyncio.gather(*tasks.values())
     finally:
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
-    return {name: tasks[name].result() for name in plan.sources}, hider
+    return {name: hider.result(tasks[name].result()) for name in plan.sources}, hider
 
 
 def _keep_from_model(secrets: Sequence[AddedSecret], means: ReviewMeans) -> None:
@@ -95,7 +97,7 @@ def _keep_from_model(secrets: Sequence[AddedSecret], means: ReviewMeans) -> None
         means.provider.redactor = Redactor((*means.provider.redactor.forms, *added.forms))
 
 
-async def _bounded(source: Source, change: Change, means: ReviewMeans) -> SourceResult:
+async def _bounded(name: str, source: Source, change: Change, means: ReviewMeans) -> SourceResult:
     """Ask a source, and give it up some time after the deadline; what it had is lost then."""
     if means.deadline is None:
         return await source(change, means)
@@ -103,7 +105,8 @@ async def _bounded(source: Source, change: Change, means: ReviewMeans) -> Source
         async with asyncio.timeout(max(0.0, means.deadline - time.monotonic()) + _GRACE):
             return await source(change, means)
     except TimeoutError:
-        return SourceResult(complete=False, limit=True)
+        skipped = (Skipped("", f"{name}: the time limit"),)
+        return SourceResult(skipped=skipped, complete=False, limit=True, ran=False)
 
 
 def _result(
@@ -115,7 +118,7 @@ def _result(
     breakdown: tuple[Deduction, ...],
 ) -> ReviewResult:
     score = score_of(breakdown)
-    unread = [file.path for file in change.files if file.skipped.startswith(TOO_LARGE)]
+    unread = [file.path for file in change.files if file.skipped.startswith(UNREAD)]
     complete = not unread and all(result.complete for result in by_source.values())
     failures = tuple(_failures(plan.gate, score, kept))
     error = next((result.error for result in by_source.values() if result.error), None)
@@ -190,10 +193,10 @@ def _report(name: str, result: SourceResult) -> SourceReport:
     if result.error is not None:
         status = "failed"
         told.insert(0, result.error.message)
-    elif not result.complete or (result.ran and told):
-        status = "partial"
     elif not result.ran:
-        status = "skipped"
+        status = "skipped" if result.complete else "failed"
+    elif not result.complete or told:
+        status = "partial"
     return SourceReport(name, status, "; ".join(dict.fromkeys(told))[:500])
 
 

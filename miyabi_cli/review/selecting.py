@@ -10,6 +10,7 @@ from pathlib import Path
 
 from miyabi_cli.errors import PatchConflict, RepositoryError, UsageError
 from miyabi_cli.review.change import Change
+from miyabi_cli.review.files import LEADS_OUT
 from miyabi_cli.review.reading import files_of_diff, read_files
 from miyabi_cli.workspace.git import Git, check_name, git_failure
 from miyabi_cli.workspace.repository import empty_tree, resolve
@@ -18,6 +19,7 @@ from miyabi_cli.workspace.trees import patched_tree, tree_id
 from miyabi_cli.workspace.workspaces import Workspace
 
 HINT = "see miyabi review --help"
+SHALLOW = "this clone is shallow: `git fetch --unshallow` brings the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ def _commit(workspace: Workspace, name: str) -> _Ends:
     git = Git(workspace.git_dir)
     commit = resolve(workspace.repository, name)
     fields = git.run("rev-list", "--parents", "-n", "1", commit).decode().split()
+    if len(fields) == 1 and b"\nparent " in git.run("cat-file", "commit", commit).partition(b"\n\n")[0]:
+        raise RepositoryError(f"the parent of {name} is not in this clone", hint=SHALLOW)
     base = tree_id(git, fields[1]) if len(fields) > 1 else empty_tree(git)
     return _Ends(f"commit {commit[:12]}", base, tree_id(git, commit), commit, _message(git, commit))
 
@@ -130,9 +134,7 @@ def _since(workspace: Workspace, old: str, new: str, what: str) -> _Ends:
     base = merge_base(git, before, after)
     if base is None:
         shallow = (workspace.repository.common_dir / "shallow").exists()
-        hint = (
-            "this clone is shallow: `git fetch --unshallow` brings the rest" if shallow else f"{old}..{new} needs none"
-        )
+        hint = SHALLOW if shallow else f"{old}..{new} needs none"
         raise RepositoryError(f"{old} and {new} have no common commit", hint=hint)
     return _Ends(what, tree_id(git, base), tree_id(git, after), after)
 
@@ -156,7 +158,7 @@ def _of_diff(workspace: Workspace, data: bytes) -> Change:
     """
     change = change_of_diff(data)
     git = Git(workspace.git_dir)
-    if not change.files or any("leads out" in file.skipped for file in change.files):
+    if not change.files or any(file.skipped == LEADS_OUT for file in change.files):
         return change
     head = tree_id(git, workspace.repository.head)
     for base in dict.fromkeys((head, snapshot_tree(workspace))):

@@ -13,12 +13,17 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from miyabi_cli.errors import MachineError
+from miyabi_cli.locks import HeldLock, take_lock
 from miyabi_cli.workspace.removal import remove_tree
 
+KEPT_SECONDS = 7 * 86_400
+_LOCK, _FILES = "lock", "files"  # side by side, for what commands write may not be the lock
 _MAXIMUM_BYTES = 4 << 30
 _MAXIMUM_FILES = 200_000
 
@@ -46,8 +51,74 @@ class Builds:
             await asyncio.to_thread(remove_tree, path)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptBuilds:
+    """What one tool keeps in `home/name` for all trees of a repository, from run to run; begun anew each week.
+
+    It is for tools that go by what files hold and never by their age. One command at a time has it: another that comes
+    meanwhile begins with nothing.
+    """
+
+    home: Path
+    name: str
+
+    @contextlib.asynccontextmanager
+    async def opened(self, *, of_base: bool) -> AsyncIterator[Path]:
+        """Yield the folder for the checks of one tree, the base's or another."""
+        folder = self.home / self.name
+        held = None
+        with contextlib.suppress(OSError, MachineError):  # no locks, or no disk: only speed is lost
+            held = await asyncio.to_thread(_claim, folder)
+        if held is None:
+            async with open_build(None, of_base=of_base) as path:
+                yield path
+            return
+        try:
+            yield folder / _FILES
+        finally:
+            held.release()
+
+
+def _claim(folder: Path) -> HeldLock | None:
+    """Take a kept folder for oneself, None where another has it; what is over a week old goes from it and all others.
+
+    The lock is never written, so that its time is that of the folder's beginning.
+    """
+    held = _take(folder)
+    if held is None:
+        return None
+    try:
+        if _outdated(folder):
+            for other in folder.parent.iterdir():
+                taken = None if other == folder else _take(other)
+                if taken is not None and _outdated(other):
+                    _begin(other)
+                if taken is not None:
+                    taken.release()
+            _begin(folder)
+        (folder / _FILES).mkdir(mode=0o700, exist_ok=True)
+    except BaseException:
+        held.release()
+        raise
+    return held
+
+
+def _take(folder: Path) -> HeldLock | None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return take_lock(folder / _LOCK)
+
+
+def _outdated(folder: Path) -> bool:
+    return time.time() - (folder / _LOCK).stat().st_mtime > KEPT_SECONDS
+
+
+def _begin(folder: Path) -> None:
+    remove_tree(folder / _FILES)
+    os.utime(folder / _LOCK)
+
+
 @contextlib.asynccontextmanager
-async def open_build(builds: Builds | None, *, of_base: bool) -> AsyncIterator[Path]:
+async def open_build(builds: Builds | KeptBuilds | None, *, of_base: bool) -> AsyncIterator[Path]:
     """Yield a folder for the builds of some checks; without a run to share them it ends with them."""
     if builds is not None:
         async with builds.opened(of_base=of_base) as path:

@@ -18,7 +18,7 @@ from miyabi_cli.workspace.check_records import Check, CheckRun, Finding, TestFai
 from miyabi_cli.workspace.regular_files import read_regular
 from miyabi_cli.workspace.toolchains import TOOLCHAINS
 
-_VERSION = 2
+_VERSION = 3
 _MAXIMUM_AGE = 30 * 24 * 3600.0  # seconds
 _MAXIMUM_ENTRIES = 200
 _MAXIMUM_BYTES = 32_000_000

@@ -19,7 +19,8 @@ class Check:
     """A command that must hold.
 
     `command` is shell text run in the root of the tree, `timeout` is in seconds; `requested`: given by `--check`.
-    `environment` adds variables; `{tree}` in a value is the tree's path as the command sees it.
+    `environment` adds variables; `{tree}` in a value is the tree's path as the command sees it, `{builds}` that of the
+    folder for what the next check finds again.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Finding:
 
     `path` is relative to the tree; `line` counts from 1, and is 0 for what concerns the file as a whole; `end_line` is
     at least `line`. `rule` is the linter's own name for it, "" where it has none; `source` the linter. `suggestion` is
-    text to put in place of these lines' code, or advice, as the linter gives it. `category` is security, type, compile
+    advice, as the linter gives it. `category` is security, type, compile
     or "" for all else; `level` is critical, high, medium or low where the linter tells how grave it is, else "".
     """
 
@@ -82,7 +83,8 @@ class CheckRun:
 
     `skip`: the check can't say anything here (its tool is missing, or there is no test to run).
     `tests` is empty where the runner did not report them; `conclusive` is False after a time-out or a kill;
-    `reported` is False where no runner wrote of any test. `findings` are those of a linter whose output is known.
+    `reported` is False where no runner wrote of any test. `findings` are those of a linter whose output is known,
+    and `unread` says why some of them, or all, may be missing.
     """
 
     name: str
@@ -96,6 +98,7 @@ class CheckRun:
     conclusive: bool = True
     reported: bool = True
     findings: tuple[Finding, ...] = ()
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +120,9 @@ class CheckPlan:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Survey:
-    """A tree as the toolchains look at it.
+    """A tree as the toolchains look at it, at one moment: another survey is never the same.
 
     `tree` is where its files lie now, `files` their paths relative to it (sorted, ignored folders left out);
     `repository` is the user's checkout, where untracked environments such as `.venv` are; `environ` the caller's.

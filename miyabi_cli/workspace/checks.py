@@ -9,19 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from miyabi_cli.workspace.builds import Builds, open_build
+from miyabi_cli.workspace.builds import Builds, KeptBuilds, open_build
 from miyabi_cli.workspace.check_records import (
     Check,
     CheckPlan,
     CheckRun,
     CheckStatus,
     Finding,
+    Survey,
     TestFailure,
     TestReport,
     TestsDelta,
 )
 from miyabi_cli.workspace.linters import linter_of
-from miyabi_cli.workspace.linters.linter import LinterReport
+from miyabi_cli.workspace.linters.linter import MAXIMUM_FINDINGS, NO_RESULT, LinterReport
 from miyabi_cli.workspace.linters.sarif import read_sarif
 from miyabi_cli.workspace.modules import show_modules
 from miyabi_cli.workspace.place import Place
@@ -52,7 +53,11 @@ def plan_checks(
     Checks that are configured replace those found. No code of the repository is run. A tree in which nothing is found
     has no checks.
     """
-    seen = survey(tree, repository=repository, environ=environ)
+    return checks_of(survey(tree, repository=repository, environ=environ), configured)
+
+
+def checks_of(seen: Survey, configured: Sequence[Check] = ()) -> CheckPlan:
+    """Return the checks of a tree that has been looked at; see `plan_checks`."""
     chains = recognised_toolchains(seen.files)
     plans = [CheckPlan(tuple(configured))] if configured else [chain.find(seen) for chain in chains]
     checks = [check for plan in plans for check in plan.checks]
@@ -67,7 +72,7 @@ async def run_checks(
     sandbox: Sandbox,
     *,
     limits: Limits | None = None,
-    builds: Builds | None = None,
+    builds: Builds | KeptBuilds | None = None,
     of_base: bool = False,
     started: Callable[[Check], None] | None = None,
     ended: Callable[[CheckRun], None] | None = None,
@@ -154,7 +159,10 @@ def _put_files(folder: Path) -> None:
 
 
 def _environment(check: Check, tree: str, folders: Folders) -> dict[str, str]:
-    variables = {key: value.replace("{tree}", tree) for key, value in check.environment}
+    places = (("{tree}", tree), ("{builds}", str(folders.builds)))
+    variables = dict(check.environment)
+    for name, path in places:
+        variables = {key: value.replace(name, path) for key, value in variables.items()}
     for chain in TOOLCHAINS:
         variables |= chain.environment(replace(check, environment=tuple(variables.items())), folders)
     return variables
@@ -217,6 +225,7 @@ def _check_run(check: Check, outcome: Outcome, report: TestReport, tree: str) ->
         conclusive=not outcome.timed_out and outcome.exit_code < 124,  # 124: `timeout`'s; 126, 127: no tool; signals
         reported=bool(report.tests) or report.overwritten,
         findings=tuple(_placed(check, replace(found, path=relative(found.path))) for found in linted.findings),
+        unread=_unread(linted, outcome),
     )
 
 
@@ -228,7 +237,16 @@ def _lint_report(check: Check, output: str) -> LinterReport:
         return report
     for chain in TOOLCHAINS:
         output = chain.shown_output(output)
-    return LinterReport((), output)
+    return LinterReport((), output, NO_RESULT)
+
+
+def _unread(linted: LinterReport, outcome: Outcome) -> str:
+    """Return why findings may be missing, "" where all are read."""
+    if outcome.omitted_bytes:
+        return f"it printed over {_READ_OUTPUT // 1_000_000} MB"
+    if len(linted.findings) >= MAXIMUM_FINDINGS:
+        return f"it has over {MAXIMUM_FINDINGS:,} findings"
+    return linted.unread
 
 
 def _placed(check: Check, finding: Finding) -> Finding:

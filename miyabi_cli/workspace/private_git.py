@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from miyabi_cli.workspace.git import Git, quoted_path
+from miyabi_cli.workspace.git import Git, quoted_path, split_paths
 from miyabi_cli.workspace.repository import Repository
 from miyabi_cli.workspace.toolchains import TOOLCHAINS
 
@@ -106,8 +107,10 @@ def exclude_rules(git: Git, template: Template) -> bytes:
     A pattern does not hold where the base itself tracks such files.
     """
     patterns = [*(pattern for chain in TOOLCHAINS for pattern in chain.artifacts), *LEFT_BEHIND]
+    globs = [f":(glob)**/{maker}" for _, makers in BUILD_FOLDERS for maker in makers]
+    names = {path.rpartition("/")[2] for path in split_paths(git.run("ls-files", "-z", "--", *globs))}
     for folder, makers in BUILD_FOLDERS:
-        if git.run("ls-files", "-z", "--", *(f":(glob)**/{name}" for name in makers)):
+        if any(fnmatchcase(name, maker) for name in names for maker in makers):
             patterns.append(folder)
     if _tracked(git, patterns):
         patterns = [pattern for pattern in patterns if not _tracked(git, [pattern])]

@@ -82,7 +82,8 @@ def _tree(workspace: Workspace, index: Path) -> str:
     new = [path for path in others if not path.endswith("/")]
     removed = [path for path, letter in changed if letter == "D"]
     added = [path for path, letter in changed if letter != "D"]
-    git.run("update-index", "--force-remove", "-z", "--stdin", input=joined_lines(removed))
+    if removed:
+        git.run("update-index", "--force-remove", "-z", "--stdin", input=joined_lines(removed))
     git.run("update-index", "--add", "--replace", "-z", "--stdin", input=joined_lines([*added, *new]))
     return git.run("write-tree").decode().strip()
 

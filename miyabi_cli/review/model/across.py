@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from miyabi_cli.fences import fenced
@@ -13,7 +14,8 @@ from miyabi_cli.review.model.linking import Links, Use, changed_names, shown_use
 from miyabi_cli.review.model.shown import Part, numbered, visible
 from miyabi_cli.review.model.work import Work
 
-LETTERS = 16_000
+LETTERS = 16_000  # of one request
+MOST_REQUESTS = 6
 USES_OF_ONE = 6
 LETTERS_OF_ONE = 1_200
 LINES_BEHIND = 6  # of a definition, behind the line that comes or goes
@@ -29,14 +31,27 @@ class _Link:
     uses: str
 
 
-async def read_across(parts: Sequence[Part], links: Links, work: Work) -> tuple[list[Finding], str]:
-    """Return what shows only across files, and the text that tells it.
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A link, and its part of a request."""
+
+    link: _Link
+    text: str
+
+
+async def read_across(parts: Sequence[Part], links: Links, work: Work) -> list[tuple[list[Finding], str]]:
+    """Return what shows only across files, each time with the text that tells it.
 
     Nothing is asked where no changed definition is used elsewhere.
     """
-    chosen, text = _told(list(_links(parts, links)))
-    if not chosen:
-        return [], ""
+    batches = list(_batches(_links(parts, links)))
+    if left := sum(len(batch) for batch in batches[MOST_REQUESTS:]):
+        work.skipped.setdefault("", f"{UNREAD}{left} changed definitions are more than it looks at")
+    return await asyncio.gather(*(_ask(batch, parts, work) for batch in batches[:MOST_REQUESTS]))
+
+
+async def _ask(batch: Sequence[_Told], parts: Sequence[Part], work: Work) -> tuple[list[Finding], str]:
+    chosen, text = [told.link for told in batch], "\n\n".join(told.text for told in batch)
     by_path = {link.part.file.path: link.part.file for link in chosen}
     answer = await work.ask("across", findings_function(list(by_path)), fenced(text))
     if answer.problem:
@@ -66,20 +81,18 @@ def _widened(uses: Sequence[Use], links: Links) -> Iterator[Use]:
             yield Use(use.path, use.number + 1, lines[use.number])
 
 
-def _told(found: Sequence[_Link]) -> tuple[list[_Link], str]:
-    """Return the links that there is room for, and the request's text."""
-    chosen: list[_Link] = []
-    texts: list[str] = []
-    left = LETTERS
+def _batches(found: Iterable[_Link]) -> Iterator[list[_Told]]:
+    """Yield links as many at a time as one request has room for."""
+    batch: list[_Told] = []
     for link in found:
         lines = "\n".join(_lines_of(link))
-        text = f"{link.name} in {visible(link.part.file.path)}\n{lines}\nused in\n{link.uses}"
-        left -= len(text)
-        if left < 0:
-            break
-        chosen.append(link)
-        texts.append(text)
-    return chosen, "\n\n".join(texts)
+        told = _Told(link, f"{link.name} in {visible(link.part.file.path)}\n{lines}\nused in\n{link.uses}")
+        if batch and sum(len(one.text) for one in batch) + len(told.text) > LETTERS:
+            yield batch
+            batch = []
+        batch.append(told)
+    if batch:
+        yield batch
 
 
 def _lines_of(link: _Link) -> Iterator[str]:

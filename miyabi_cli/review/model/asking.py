@@ -26,7 +26,7 @@ CATEGORIES = (
 LEVELS: Mapping[Level, Severity] = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 CERTAINTIES: Mapping[str, float] = {"certain": 0.9, "likely": 0.7, "possible": 0.4}
 VERDICTS = ("real", "unsure", "wrong")
-MOST_FINDINGS, MOST_FINDINGS_SMALL = 8, 2  # of one request
+MOST_FINDINGS, MOST_FINDINGS_SMALL = 20, 2  # of one request
 
 _FINDING: dict[str, Any] = {
     "quote": {"type": "string", "maxLength": 400},

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from miyabi_cli.review.change import ChangedFile
 from miyabi_cli.workspace.diffs import DiffHunk, DiffLine, LineKind
 
-LINE_WIDTH = 400  # characters of a line that are shown: the rest is data, or made by a program
+LINE_WIDTH = 400  # characters that are shown of a line around the change
+CHANGED_WIDTH = 2_000  # of one that comes or goes: the rest is data, or made by a program
 LINES_ABOVE, LINES_BELOW = 12, 4  # of the file, around a hunk
 # C0 and C1 controls but the tab, what hides or reorders text, and bytes that are no UTF-8 (PEP 383).
 _HIDDEN = re.compile(
@@ -47,10 +48,10 @@ class Part:
         return "\n".join(_hunk_text(self.file, section, lines, taken) for section, lines in self.hunks)
 
 
-def visible(text: str) -> str:
+def visible(text: str, width: int = LINE_WIDTH) -> str:
     """Return a line as it is shown: what hides or reorders text is named, and what is too long is cut."""
     text = text.removesuffix("\r")
-    return named(text if len(text) <= LINE_WIDTH else f"{text[:LINE_WIDTH]}…")
+    return named(text if len(text) <= width else f"{text[:width]}…")
 
 
 def named(text: str) -> str:
@@ -94,10 +95,19 @@ def halves(part: Part) -> tuple[Part, ...]:
 def excerpt(file: ChangedFile, first: int, last: int, around: int) -> str:
     """Return numbered lines of a file after the change, from `around` before `first` to `around` after `last`."""
     return "\n".join(
-        numbered(number, "+" if number in file.added else " ", visible(file.lines[number]))
+        _numbered_in(file, number)
         for number in range(max(1, first - around), last + around + 1)
         if number in file.lines
     )
+
+
+def _numbered_in(file: ChangedFile, number: int) -> str:
+    is_new = number in file.added
+    return numbered(number, "+" if is_new else " ", visible(file.lines[number], _width("+" if is_new else " ")))
+
+
+def _width(kind: LineKind) -> int:
+    return LINE_WIDTH if kind == " " else CHANGED_WIDTH
 
 
 def numbered(number: int | None, kind: str, text: str) -> str:
@@ -107,7 +117,8 @@ def numbered(number: int | None, kind: str, text: str) -> str:
 def _shown(hunk: DiffHunk) -> tuple[ShownLine, ...]:
     numbers = _numbers(hunk.lines)
     return tuple(
-        ShownLine(line.kind, visible(line.text), number) for line, number in zip(hunk.lines, numbers, strict=True)
+        ShownLine(line.kind, visible(line.text, _width(line.kind)), number)
+        for line, number in zip(hunk.lines, numbers, strict=True)
     )
 
 

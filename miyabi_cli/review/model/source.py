@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 
 from miyabi_cli.fences import fenced
 from miyabi_cli.markdown import shortened
 from miyabi_cli.messages import Function
 from miyabi_cli.review.change import Change, ChangedFile
-from miyabi_cli.review.findings import Finding, SourceResult
+from miyabi_cli.review.findings import Finding, Skipped, SourceResult
 from miyabi_cli.review.means import ReviewMeans
 from miyabi_cli.review.model.across import read_across
 from miyabi_cli.review.model.asking import asker_of, choosing_function, findings_function
 from miyabi_cli.review.model.claims import findings_of
 from miyabi_cli.review.model.judging import judged
 from miyabi_cli.review.model.linking import Links, context_of, find_links
-from miyabi_cli.review.model.shown import Part, halves, parts_of, visible
+from miyabi_cli.review.model.shown import CHANGED_WIDTH, Part, halves, parts_of, visible
 from miyabi_cli.review.model.work import TOO_LARGE, Work
 from miyabi_cli.workspace.toolchains import is_test_path
 
@@ -24,7 +25,9 @@ PART_LETTERS, PART_LETTERS_SMALL = 24_000, 5_000
 LETTERS_PER_TOKEN = 2  # at the least, so that a part fits the window in nearly all cases
 CONTEXT_LETTERS = 3_000  # a small model is shown none: it takes it for the change
 PURPOSE_LETTERS = 600
-MOST_QUOTES = 60
+MOST_QUOTES, MOST_QUOTED_LETTERS = 60, 8_000
+CUT = f"read by the model but for what stands behind {CHANGED_WIDTH:,} characters of a line"
+DELETED = "not read by the model: nothing of a deleted file is left to speak of"
 PROSE = (".md", ".rst", ".txt", ".adoc", ".csv", ".json", ".lock", ".svg", ".po")
 
 
@@ -39,7 +42,9 @@ async def find(change: Change, means: ReviewMeans) -> SourceResult:
     files = sorted((file for file in change.reviewed if file.status != "deleted" and file.hunks), key=_urgency)
     links = await find_links(change, means) if files and not work.asker.small else Links()
     review = _Review(change, means, work, links, len(files))
-    return await review.run(files)
+    result = await review.run(files)
+    gone = tuple(Skipped(file.path, DELETED) for file in change.reviewed if file.status == "deleted")
+    return replace(result, skipped=(*result.skipped, *gone))
 
 
 class _Review:
@@ -63,6 +68,9 @@ class _Review:
         if not self._work.asker.small:
             reading.append(self._read_across([part for held in parts.values() for part in held]))
         found = await asyncio.gather(*reading)
+        for file in files:
+            if any(len(text) > CHANGED_WIDTH for text in file.added.values()):
+                self._work.skipped.setdefault(file.path, CUT)
         return self._work.result(tuple(_once(finding for held in found for finding in held)))
 
     async def _read_file(self, parts: tuple[Part, ...]) -> list[Finding]:
@@ -86,12 +94,15 @@ class _Review:
     def _function(self, part: Part) -> Function:
         """Return the function of findings; a small model chooses among the lines, since it does not copy them well."""
         quotes = list(dict.fromkeys(line.text.strip() for line in part.lines if line.kind == "+" and line.text.strip()))
-        if self._work.asker.small and 0 < len(quotes) <= MOST_QUOTES:
+        letters = sum(map(len, quotes))
+        if self._work.asker.small and 0 < len(quotes) <= MOST_QUOTES and letters <= MOST_QUOTED_LETTERS:
             return choosing_function(quotes)
         return findings_function()
 
     async def _read_across(self, parts: list[Part]) -> list[Finding]:
-        return await self._judge(*await read_across(parts, self._links, self._work))
+        told = await read_across(parts, self._links, self._work)
+        found = await asyncio.gather(*(self._judge(claimed, text) for claimed, text in told))
+        return [finding for held in found for finding in held]
 
     async def _judge(self, claimed: Iterable[Finding], context: str) -> list[Finding]:
         files = self._change.by_path

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from miyabi_cli.workspace.check_records import Finding
-from miyabi_cli.workspace.linters.linter import MAXIMUM_FINDINGS, Linter, LinterReport, make_finding, told
+from miyabi_cli.workspace.linters.linter import MAXIMUM_FINDINGS, NO_RESULT, Linter, LinterReport, make_finding, told
 
 _FILES = ("*.js", "*.jsx", "*.ts", "*.tsx", "*.[cm]js", "*.[cm]ts", "*.vue", "*.svelte")
 _SEVERITIES = {1: "warning", 2: "error"}
@@ -19,13 +19,15 @@ def _read(output: str) -> LinterReport:
     """Read eslint's results, an array in one line; what else was printed is kept."""
     findings: list[Finding] = []
     others = []
+    unread = NO_RESULT
     for line in output.splitlines():
         results = _results(line) if line.startswith("[") else None
         if results is None:
             others.append(line)
         else:
+            unread = ""
             findings += [finding for result in results if isinstance(result, dict) for finding in _findings(result)]
-    return LinterReport(tuple(findings[:MAXIMUM_FINDINGS]), told(findings) + "\n".join(others))
+    return LinterReport(tuple(findings[:MAXIMUM_FINDINGS]), told(findings) + "\n".join(others), unread)
 
 
 def _results(line: str) -> list[Any] | None:

@@ -8,16 +8,22 @@ from dataclasses import dataclass
 
 from miyabi_cli.workspace.check_records import Finding
 
-MAXIMUM_FINDINGS = 2_000
+MAXIMUM_FINDINGS = 50_000
 MAXIMUM_MESSAGE = 2_000  # characters
+MAXIMUM_RULE = 200  # characters
+NO_RESULT = "it printed no result that can be read"
 
 
 @dataclass(frozen=True, slots=True)
 class LinterReport:
-    """What a linter said: its findings, and its output as a person reads it."""
+    """What a linter said: its findings, and its output as a person reads it.
+
+    `unread` says why findings may be missing, "" where all that there are have been read.
+    """
 
     findings: tuple[Finding, ...] = ()
     output: str = ""
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ def make_finding(
         line=line,
         end_line=max(line, end_line),
         severity="error" if word == "error" else "note" if word in ("note", "help", "info") else "warning",
-        rule=rule,
+        rule=rule[:MAXIMUM_RULE],
         source=source,
         message=message[:MAXIMUM_MESSAGE],
         category=category,

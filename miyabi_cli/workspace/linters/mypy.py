@@ -8,7 +8,7 @@ from miyabi_cli.workspace.check_records import Finding
 from miyabi_cli.workspace.linters.linter import MAXIMUM_FINDINGS, Linter, LinterReport, make_finding
 
 _LINE = re.compile(
-    r"^(?P<path>[^\s:][^:]*)(?::(?P<line>\d{1,9}))?(?::\d{1,9})*: (?P<severity>error|warning|note): (?P<message>.*)$"
+    r"^(?P<path>\S.*?)(?::(?P<line>\d{1,9}))?(?::\d{1,9}){0,3}: (?P<severity>error|warning|note): (?P<message>.*)$"
 )
 _CODE = re.compile(r"  \[([\w-]+)\]$")
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from miyabi_cli.workspace.check_records import Check, CheckPlan, Survey
-from miyabi_cli.workspace.checks import plan_checks
+from miyabi_cli.workspace.checks import checks_of
 from miyabi_cli.workspace.interpreters import find_interpreters, first_with
 from miyabi_cli.workspace.linters import linter_of
 from miyabi_cli.workspace.toolchains import survey
@@ -19,6 +19,7 @@ from miyabi_cli.workspace.toolchains.manifests import check_in, folders_with, ha
 from miyabi_cli.workspace.toolchains.python_projects import choose_project
 
 TIMEOUT = 600.0  # seconds
+_IN_PYTHON = ("ruff", "mypy", "bandit")
 _MAXIMUM_NAMED = 500  # files on a command line
 
 
@@ -37,15 +38,26 @@ def plan_linters(
     commands of the user's own that print SARIF or what a known linter prints; they are all run.
     """
     seen = survey(tree, repository=repository, environ=environ)
-    found = plan_checks(tree, repository=repository, environ=environ)
+    found = checks_of(seen)
     variables = dict(found.checks[0].environment) if found.checks else {}
     more = [replace(check, environment=tuple(variables.items())) for check in _further(seen, found.checks, changed)]
     named = {linter.name for check in configured if (linter := linter_of(check.command))}
     own = [check for check in configured if linter_of(check.command)]
     others = [check for check in (*found.checks, *more) if _linter_name(check) not in named]
-    wanted = [_without_cache(check) for check in (*own, *others) if _looks_at(check, changed)]
+    wanted = [_without_cache(_apart(check, environ)) for check in (*own, *others) if _looks_at(check, changed)]
     notes = [note for note in found.notes if "test" not in note and "--check" not in note]
     return CheckPlan((*wanted, *tools), (*notes, *_missing(seen, (*own, *others), changed)))
+
+
+def _apart(check: Check, environ: Mapping[str, str]) -> Check:
+    """Return a check whose Python imports nothing of the tree: a file such as `json.py` there would be the linter.
+
+    Before Python 3.11 it can't be kept from the folder that it is started in.
+    """
+    if _linter_name(check) not in _IN_PYTHON:
+        return check
+    own = {"PYTHONSAFEPATH": "1", "PYTHONPATH": environ.get("PYTHONPATH", "")}
+    return replace(check, environment=tuple({**dict(check.environment), **own}.items()))
 
 
 def _without_cache(check: Check) -> Check:

@@ -6,7 +6,7 @@ import re
 
 from miyabi_cli.workspace.linters.linter import MAXIMUM_FINDINGS, Linter, LinterReport, make_finding
 
-_LINE = re.compile(r"^(?P<path>[^\s:][^:]*):(?P<line>\d{1,9}):\d{1,9}: (?P<rule>[A-Z]+\d+|[a-z-]+:) (?P<message>.*)$")
+_LINE = re.compile(r"^(?P<path>\S.*?):(?P<line>\d{1,9}):\d{1,9}: (?P<rule>[A-Z]+\d+|[a-z-]+:) (?P<message>.*)$")
 _FIXABLE = "[*] "
 
 
