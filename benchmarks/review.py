@@ -1,21 +1,26 @@
 """What `miyabi review --no-llm` costs beside the same linters run side by side by hand. Prints Markdown.
 
-    python benchmarks/review.py [--runs N]
+    python benchmarks/review.py [--runs N] [--project FOLDER --change RANGE]
 
-The change adds a thousand lines of Python to a project of 20,000 that is set up for ruff, mypy and bandit. Each linter
-starts without a cache, by hand as in the review. `again` is a review whose base is known from an earlier one.
+The change adds a thousand lines of Python to a project of 20,000 that is set up for ruff, mypy and bandit; or it is a
+range of a repository of one's own that is set up for ruff and mypy. `first`: nobody has a cache. `again`: those of the
+linters by hand are there, and those of the review. Seconds are the wall's and, with all children, the processors'.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,10 +31,12 @@ from benchmarks.overhead import machine  # noqa: E402
 SETTINGS = "[tool.ruff.lint]\nselect = ['E', 'F', 'B']\n[tool.mypy]\nstrict = true\n[tool.bandit]\n"
 OLD_MODULES = 200  # of a hundred lines
 BY_HAND = (
-    ("-m", "ruff", "check", "--no-cache"),
-    ("-m", "mypy", "--cache-dir", os.devnull, "package"),
-    ("-m", "bandit", "-q", "--exit-zero", *(f"package/new_{number}.py" for number in range(10))),
+    ("ruff", "check"),
+    ("mypy", "package"),
+    ("bandit", "-q", "--exit-zero", *(f"package/new_{number}.py" for number in range(10))),
 )
+BY_HAND_THERE = (("ruff", "check"), ("mypy",))
+SUBREAPER = 36  # prctl(2): what a sandbox leaves is this process's to count
 
 
 def module(number: int, flaw: str = "") -> str:
@@ -56,67 +63,97 @@ def make_project(root: Path, environ: Mapping[str, str]) -> None:
         (package / f"new_{number}.py").write_text(module(number, "import os\n" if number == 0 else ""))
 
 
+@dataclass(frozen=True)
+class Case:
+    """What is linted: a project, the linters by hand, the arguments of the review, and the environment of both."""
+
+    root: Path
+    by_hand: tuple[tuple[str, ...], ...]
+    review: tuple[str, ...]
+    environ: Mapping[str, str]
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=7, help="times that each is run (default 7)")
-    runs = parser.parse_args().runs
+    parser.add_argument("--runs", type=int, default=5, help="times that each is run (default 5)")
+    parser.add_argument("--project", type=Path, help="a git repository of one's own, which is cloned")
+    parser.add_argument("--change", default="HEAD~1..HEAD", help="the range of it that is reviewed")
+    arguments = parser.parse_args()
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory(prefix="miyabi-benchmark-") as folder:
-        home = Path(folder, "home")
-        home.mkdir()
-        identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a"}
-        environ = {
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "HOME": str(home),
-            "MIYABI_CACHE_DIR": str(home / "cache"),
-            "PYTHONPATH": str(ROOT),
-        }
-        root = Path(folder, "project")
-        make_project(root, {**environ, **identity, "GIT_COMMITTER_EMAIL": "a@b"})
-        times = measure(root, environ, runs)
+        times = measure(_case(Path(folder), arguments.project, arguments.change), arguments.runs)
     print(f"Machine: {machine()}\n")
-    print("| 1,000 lines, seconds | median | to by hand |\n|---|---|---|")
-    by_hand = statistics.median(times["by hand, side by side"])
+    print("| | wall s, median | least | to by hand | processor s, median | to by hand |\n|---|---|---|---|---|---|")
     for name, values in times.items():
-        print(f"| {name} | {statistics.median(values):.2f} | {statistics.median(values) / by_hand:.2f} |")
+        wall, processor = zip(*values, strict=True)
+        peer_wall, peer_processor = zip(*times[f"by hand, {name.rpartition(' ')[2]}"], strict=True)
+        cells = (
+            *(statistics.median(wall), min(wall), statistics.median(wall) / statistics.median(peer_wall)),
+            *(statistics.median(processor), statistics.median(processor) / statistics.median(peer_processor)),
+        )
+        print(f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
 
 
-def measure(root: Path, environ: Mapping[str, str], runs: int) -> dict[str, list[float]]:
-    """Return seconds by what was run; one after the other in turn, so that a noisy machine disturbs all alike."""
-    cache = Path(environ["MIYABI_CACHE_DIR"])
-    tasks: dict[str, Callable[[], None]] = {
-        "by hand, side by side": lambda: _by_hand(root, environ),
-        "miyabi review --no-llm, the first": lambda: _review(root, environ, forget=cache),
-        "again": lambda: _review(root, environ),
+def _case(folder: Path, project: Path | None, change: str) -> Case:
+    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a"}
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(folder / "home"),
+        "MIYABI_CACHE_DIR": str(folder / "cache"),
     }
-    times: dict[str, list[float]] = {name: [] for name in tasks}
+    (folder / "home").mkdir()
+    root = folder / "project"
+    if project:
+        subprocess.run(["git", "clone", "-q", project.absolute(), root], check=True)
+        return Case(root, BY_HAND_THERE, (change,), environ)
+    make_project(root, {**environ, **identity, "GIT_COMMITTER_EMAIL": "a@b"})
+    return Case(root, BY_HAND, (), environ)
+
+
+def measure(case: Case, runs: int) -> dict[str, list[tuple[float, float]]]:
+    """Return seconds, on the wall and of processors, by what was run; in turn, so that a noisy machine disturbs all."""
+    tasks: dict[str, Callable[[], float]] = {
+        "by hand, first": lambda: _by_hand(case, forget=True),
+        "by hand, again": lambda: _by_hand(case),
+        "miyabi review --no-llm, first": lambda: _review(case, forget=True),
+        "miyabi review --no-llm, again": lambda: _review(case),
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
     for _ in range(runs):
         for name, task in tasks.items():
             started = time.perf_counter()
-            task()
-            times[name].append(time.perf_counter() - started)
+            processor = task()
+            times[name].append((time.perf_counter() - started, processor))
     return times
 
 
-def _by_hand(root: Path, environ: Mapping[str, str]) -> None:
-    children = [
-        subprocess.Popen(
-            [sys.executable, *command], cwd=root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        for command in BY_HAND
-    ]
-    for child in children:
-        child.wait()
+def _by_hand(case: Case, *, forget: bool = False) -> float:
+    for name in (".mypy_cache", ".ruff_cache") if forget else ():
+        shutil.rmtree(case.root / name, ignore_errors=True)
+    return _seconds(case, [[sys.executable, "-m", *command] for command in case.by_hand], 1)
 
 
-def _review(root: Path, environ: Mapping[str, str], forget: Path | None = None) -> None:
-    if forget is not None:
-        for entry in (forget / "checks").glob("*.json"):
-            entry.unlink()
-    command = [sys.executable, "-m", "miyabi_cli", "review", "--no-llm", "--quiet", "--format", "json"]
-    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, check=False)
-    assert done.returncode in (0, 1), done.stderr.decode()
-    assert b"F401" in done.stdout, done.stdout.decode()
+def _review(case: Case, *, forget: bool = False) -> float:
+    for name in ("checks", "linters") if forget else ():
+        shutil.rmtree(Path(case.environ["MIYABI_CACHE_DIR"], name), ignore_errors=True)
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from miyabi_cli.__main__ import main; main()"
+    command = [sys.executable, "-c", program, "review", "--no-llm", "--quiet", "--format", "json", *case.review]
+    return _seconds(case, [command], 1)
+
+
+def _seconds(case: Case, commands: Sequence[Sequence[str]], worst: int) -> float:
+    """Run commands side by side; return the seconds of processors that they and all their children took."""
+    for command in commands:
+        subprocess.Popen(command, cwd=case.root, env=case.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    total = 0.0
+    while True:
+        try:
+            _, status, usage = os.wait4(-1, 0)
+        except ChildProcessError:
+            return total
+        assert os.waitstatus_to_exitcode(status) in (0, worst, -signal.SIGKILL), status
+        total += usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

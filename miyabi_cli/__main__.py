@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
+
+_COLLECTED_AFTER = 50_000  # objects; imports make many that stay, and to go through them again and again takes a third
 
 
 def main() -> None:
@@ -16,6 +19,7 @@ def main() -> None:
 
         print(f"miyabi {__version__}")
         return
+    gc.set_threshold(_COLLECTED_AFTER)
     from miyabi_cli.app import run
 
     sys.exit(run(sys.argv[1:]))

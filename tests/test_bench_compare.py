@@ -37,10 +37,13 @@ def test_a_slower_server_is_a_regression(miyabi: Miyabi, tmp_path: Path) -> None
         b=document("serve", level(10, 202, 4), level(1, 140, 2, errors={"timeout": 30}), environment=other),
     )
     shown = miyabi("bench", "compare", "a.json", "b.json")
-    assert (shown.code, shown.stderr) == (0, "")
+    assert (shown.code, shown.stderr) == (1, "")  # 40 % of 5, and not by chance
+    assert "regressions of more than 5 %, and not by chance" in shown.stdout
     for words in ("model differs: a-model, then other|model", "hardware, cores differs: 2, then 4", "99 in parallel"):
         assert words in shown.stdout
-    assert "REGRESSION" not in shown.stdout
+    same = miyabi("bench", "compare", "a.json", "a.json", "--fail-on-regression", "0")
+    assert (same.code, "0 regressions of more than 0 %" in same.stdout, "REGRESSION" in same.stdout) == (0, True, False)
+    assert miyabi("bench", "compare", "a.json", "b.json", "--fail-on-regression", "nan").code == 2
     failing = ("bench", "compare", "a.json", "b.json", "--fail-on-regression", "30")
     ran = miyabi(*failing, "-o", "c.json", "--html", "c.html")
     assert ran.code == 1
@@ -156,6 +159,97 @@ def test_the_figures_are_those_of_other_implementations() -> None:
         assert ends[1] is not None
         found = compare_intervals(other / others, ends[0], part / whole, ends[1]).interval
         assert found == pytest.approx(expected, abs=5e-5)
+
+
+def test_the_figures_are_those_of_textbooks() -> None:
+    # Agresti, Categorical Data Analysis, 2nd edition, 10.1: of 1,600 people 150 and 86 changed their opinion
+    found = mcnemar(150, 86, 1600)
+    assert found.p_value == pytest.approx(3.1e-5, rel=0.3)  # z is -4.17, where ours is exact
+    assert found.interval == pytest.approx((-0.059, -0.021), abs=0.003)
+    # Efron and Tibshirani, An Introduction to the Bootstrap, tables 2.1 and 2.2: seven mice, standard error 23.36
+    ends = compare_pairs([94, 197, 16, 38, 99, 141, 23]).interval
+    assert ends is not None
+    assert (ends[1] - ends[0]) / (2 * 1.96) == pytest.approx(23.36, rel=0.06)
+    assert sum(ends) / 2 == pytest.approx(86.86, rel=0.06)
+
+
+def guess(name: str, truth: str, said: str) -> dict[str, Any]:
+    return trial(name, truth == said, expected=truth, type=said)
+
+
+def case(name: str, met: int, alarms: int, *, comments: int = 1, findings: int = 2) -> dict[str, Any]:
+    measures = {"comments_met": met, "comments": comments, "false_alarms": alarms, "changed_lines": 50}
+    measures |= {"rejected_hits": 0, "rejected_comments": 0, "anchors_valid": findings, "findings": findings}
+    return trial(name, met > 0 if comments else alarms == 0, measures={**measures, "complete": True}, digest=name)
+
+
+def test_triage_and_review_are_compared_by_their_own_figures(miyabi: Miyabi, tmp_path: Path) -> None:
+    kinds = ("bug", "feature", "question")
+    issues = [(f"o/r#{number}", kinds[number % 3]) for number in range(30)]
+    cases = [(f"case-{number}", 0 if number % 5 == 0 else 2) for number in range(20)]
+    write(
+        tmp_path,
+        right=document("triage", *(guess(name, truth, truth) for name, truth in issues)),
+        bugs=document(
+            "triage", *(guess(name, truth, "bug" if truth == "question" else truth) for name, truth in issues)
+        ),
+        keen=document("review", *(case(name, int(many > 0), 0, comments=many) for name, many in cases)),
+        noisy=document("review", *(case(name, int(many > 0), 3, comments=many) for name, many in cases)),
+    )
+    ran = miyabi("bench", "compare", "right.json", "bugs.json", "-f", "json")
+    assert ran.code == 1
+    data = json.loads(ran.stdout)
+    validate(data, "bench_compare")
+    found = {one["figure"]: one for one in data["results"]}
+    assert {name: one["after"] for name, one in found.items() if "f1" in name} == {
+        "macro_f1": pytest.approx((1 + 2 / 3) / 3),
+        "f1 bug": pytest.approx(2 / 3),
+        "f1 feature": 1,
+        "f1 question": 0,
+    }
+    assert {name for name, one in found.items() if one["regression"]} == {
+        "pass_rate",
+        "macro_f1",
+        "f1 bug",
+        "f1 question",
+    }
+    assert (found["macro_f1"]["method"], found["f1 feature"]["verdict"]) == ("bootstrap", "same")
+    slow = document("triage", *({**guess(name, truth, truth), "seconds": 9.0} for name, truth in issues))
+    write(tmp_path, slow=slow)
+    # time is the machine's as much, so that somebody has to ask for it
+    assert miyabi("bench", "compare", "right.json", "slow.json").code == 0
+    assert miyabi("bench", "compare", "right.json", "slow.json", "--fail-on-regression", "5").code == 1
+    ran = miyabi("bench", "compare", "keen.json", "noisy.json", "--html", "page.html")
+    assert ran.code == 1
+    rows = {line.split("  ")[0]: line for line in ran.stdout.splitlines()}
+    for figure, verdict in (
+        ("false alarms per 100 lines", "REGRESSION"),
+        ("clean rate", "REGRESSION"),
+        ("detection", "same"),
+    ):
+        assert rows[figure].endswith(verdict)
+    assert "rejected hit rate" not in rows  # nothing was rejected
+    assert "false alarms per 100 lines" in (tmp_path / "page.html").read_text()
+    assert miyabi("bench", "compare", "noisy.json", "keen.json").code == 0
+
+
+def test_a_task_that_is_another_is_not_compared() -> None:
+    first = document("review", case("a", 1, 0), case("b", 1, 0), trial("c", True))
+    second = document("review", {**case("a", 0, 9), "digest": "other"}, case("b", 1, 0), trial("c", True))
+    found = compare(read(first), read(second))
+    assert found.matched == ("b", "c")
+    assert found.warnings == ("left out, for they are not the same in both: a",)
+    assert not any(change.is_regression(0) for change in found.changes)
+    with pytest.raises(UsageError, match="no task in common"):
+        compare(read(document("review", case("a", 1, 0))), read(document("review", second["results"][0])))
+    half = document("review", trial("b", None), trial("c", True))
+    assert compare(read(second), read(half)).warnings[0] == "without a result in the second: b"
+    none = document("review", trial("b", None), trial("c", None))
+    with pytest.raises(UsageError, match="the first document has no result of any task in common"):
+        compare(read(none), read(second))
+    assert not compare(read(none), read(none)).warnings
+    odd = document("triage", guess("a", "bug", "bug"), {**trial("b", True), "expected": 3, "type": None})
+    assert next(one for one in compare(read(odd), read(odd)).changes if one.figure == "macro_f1").before == 1
 
 
 @given(some.integers(0, 40), some.integers(0, 40), some.integers(0, 40))

@@ -59,7 +59,7 @@ def level(concurrency: int, mean: float, reach: float | None = None, **more: Any
     return {"concurrency": concurrency, "requests": 100, "errors": {}, **times, **rates, **more}
 
 
-def trial(name: str, passed: bool, cost: float = 0.01, **more: Any) -> dict[str, Any]:
+def trial(name: str, passed: bool | None, cost: float = 0.01, **more: Any) -> dict[str, Any]:
     status = "verified" if passed else "unverified"
     usage = {**USAGE, "cost_usd": cost}
     return {"id": name, "trial": 1, "passed": passed, "status": status, "seconds": 5.0, "usage": usage, **more}

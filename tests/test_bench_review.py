@@ -85,9 +85,22 @@ def test_a_reviewer_is_measured(miyabi: Miyabi, tmp_path: Path) -> None:
     assert told["summary"]["usage"]["requests"] == 3 + 3 + 1
     assert (text.code, "detection" in text.stdout, text.stderr) == (0, True, "")
     assert (refused.code, whole.code) == (3, 0), whole.stderr
+    assert "error: 1 trial of which nothing can be told: " in refused.stderr
     assert [kind for kind, _ in model.asked] == ["file", "judge"]  # what was there already is not done again
     assert [row["id"] for row in json.loads((tmp_path / "report.json").read_text())["results"]] == list(rows)
     assert not (tmp_path / "report.json.journal").exists()
+
+
+def test_a_provider_that_refuses_all_is_not_asked_for_each_case(miyabi: Miyabi, tmp_path: Path) -> None:
+    data = write(tmp_path / "cases.jsonl", *({**REVIEWED, "id": number} for number in range(1, 8)))
+    with chat_server(send_error(401, {"error": {"message": "no key"}})) as server:
+        ran = miyabi(
+            "bench", "review", "--endpoint", server.url, "--model", "m", "--data", str(data), "-q", "-f", "json"
+        )
+    assert ran.code == 3
+    assert "error: 7 trials of which nothing can be told: " in ran.stderr
+    assert json.loads(ran.stdout)["summary"]["failures"] == {"provider_refused": 7}
+    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(

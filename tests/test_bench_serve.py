@@ -163,23 +163,30 @@ def test_an_open_loop_sends_on_while_the_server_stalls_and_shows_the_wait(serve:
 
 
 @pytest.mark.parametrize(
-    ("slo", "code"),
-    [("vllm", 0), ({"ttft_ms": {"p90": 0.001}, "goodput": 0.5}, 1)],
+    ("slo", "code", "load"),
+    [
+        ("vllm", 0, ("--requests", "20")),
+        # never ten in parallel: nothing says that it would hold
+        ("vllm", 1, ("--requests", "20", "--concurrency", "1")),
+        ("vllm", 1, ("--requests", "5")),
+        ({"ttft_ms": {"p90": 0.001}, "goodput": 0.5}, 1, ("--requests", "20")),
+    ],
     ids=str,
 )
 def test_an_objective_decides_the_exit_code(
-    serve: Callable[..., Ran], tmp_path: Path, slo: str | dict[str, Any], code: int
+    serve: Callable[..., Ran], tmp_path: Path, slo: str | dict[str, Any], code: int, load: tuple[str, ...]
 ) -> None:
     name = slo
     if isinstance(slo, dict):
         name = str(tmp_path / "slo.yaml")
         Path(name).write_text(json.dumps(slo))
     with chat_server(say("word")) as server:
-        ran = serve(server.url, "--requests", "20", "--slo", str(name), "--format", "json")
+        ran = serve(server.url, *load, "--slo", str(name), "--format", "json")
     found = document(ran.stdout)
     assert ran.code == code, ran.stderr
     assert found["summary"]["passed"] is (code == 0)
-    assert found["results"][0]["concurrency"] == (10 if slo == "vllm" else 1)
+    assert found["results"][0]["concurrency"] == (10 if slo == "vllm" and len(load) == 2 else 1)
+    assert ("about 10 in parallel, which was not measured" in ran.stderr) == (slo == "vllm" and code == 1)
 
 
 def test_what_cannot_be_measured_says_so(serve: Callable[..., Ran], tmp_path: Path) -> None:
@@ -195,7 +202,7 @@ def test_what_cannot_be_measured_says_so(serve: Callable[..., Ran], tmp_path: Pa
     assert "error: no request was answered: http_503: busy\n" in ran.stderr
     assert document(ran.stdout)["results"][0]["errors"] == {"http_503": 3}
     assert document(ran.stdout)["results"][0]["ttft_ms"]["p50"] is None
-    for wrong in (("--rate", "1", "--concurrency", "1"), ("--duration", "inf")):
+    for wrong in (("--rate", "1", "--concurrency", "1"), ("--duration", "inf"), ("--rate", ""), ("--slo", "")):
         assert serve("http://127.0.0.1:9", *wrong).code == 2
     for text in ("0", "1,-2", "nan", "", "1,,2", "1e9"):
         with pytest.raises(UsageError, match="list of numbers"):
@@ -444,6 +451,49 @@ def test_a_server_s_metrics_tell_what_a_load_has_changed() -> None:
         "means": {"vllm:time_to_first_token_ms": 150.0},
         "prefix_cache_hit_rate": 0.75,
     }
+
+
+def vllm_metrics(tokens: int) -> bytes:
+    return METRICS.format(tokens=tokens, hits=1, queries=tokens, seconds=1.0, count=tokens).encode()
+
+
+def drip(handler: BaseHTTPRequestHandler, _: Any) -> None:
+    """Send metrics that never end, so slowly that no pause is too long."""
+    start_events(handler)
+    with contextlib.suppress(OSError):
+        while True:
+            handler.wfile.write(b"1\r\n#\r\n")
+            time.sleep(0.05)
+
+
+HUGE = b"".join(b'vllm:request_%d_total{a="%d"} 1\n' % (number % 500, number) for number in range(300_000))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "tokens"),
+    [
+        pytest.param([], None, id="absent"),
+        pytest.param([vllm_metrics(10), vllm_metrics(74)], 64.0, id="told"),
+        pytest.param([send_error(500, {}), vllm_metrics(74)], None, id="only after"),
+        pytest.param([vllm_metrics(74), send_error(404, {})], None, id="only before"),
+        pytest.param([vllm_metrics(74), vllm_metrics(10)], None, id="started anew"),
+        pytest.param([b"<html>\xff\x00 vllm:generation_tokens_total NaN", b"vllm:\n" * 99], None, id="no metrics"),
+        pytest.param([HUGE, HUGE], None, id="huge"),
+        pytest.param([drip, send_error(404, {})], None, id="dripping"),
+        pytest.param([broken, vllm_metrics(74)], None, id="broken off"),
+    ],
+)
+def test_a_server_s_metrics_are_told_only_where_they_are_the_load_s(
+    serve: Callable[..., Ran], metrics: list[Any], tokens: float | None
+) -> None:
+    with chat_server(say("word")) as server:
+        server.metrics += metrics
+        ran = serve(server.url, "--concurrency", "1", "--requests", "1", "--warmup", "0", "-f", "json")
+    assert ran.code == 0, ran.stderr
+    assert len(document(ran.stdout)["results"]) == 1
+    assert "/metrics" in server.asked
+    found = document(ran.stdout)["results"][0].get("server", {}).get("metrics", {}).get("counters", {})
+    assert found.get("vllm:generation_tokens_total") == tokens
 
 
 @given(st.text())

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from miyabi_cli.bench.circumstances import differing_circumstances, is_same_task, unlike_tasks, untold_tasks
 from miyabi_cli.bench.document import Document
+from miyabi_cli.bench.paired_figures import paired_figures
 from miyabi_cli.bench.statistics import UNKNOWN, Difference, compare_intervals, compare_pairs, mcnemar, wilson_interval
 from miyabi_cli.errors import UsageError
 
@@ -25,9 +27,7 @@ MEASURES: Mapping[str, Better] = {
     "false_alarms": "lower",
     "rejected_hits": "lower",
 }
-# Where these differ a difference of the figures may be theirs.
-CIRCUMSTANCES = ("provider", "model", "endpoint", "server_version", "hardware", "prices", "miyabi")
-_LONGEST_VALUE = 120
+PERCENT = 5.0  # of many figures that are compared some differ a little
 MOST_MEASURES = 40
 _NO_NAMES: tuple[str, ...] = ()
 Trials = Sequence[Mapping[str, Any]]
@@ -69,8 +69,15 @@ class Change:
             return "same" if self.difference.is_bounded else "unclear"
         return "different" if self.better == "neither" else "worse" if self.worse_percent > 0 else "better"
 
-    def is_regression(self, percent: float) -> bool:
-        """Say whether it is worse by more than `percent`, and not by chance as far as that can be told."""
+    def is_regression(self, percent: float | None) -> bool:
+        """Say whether it is worse by more than `percent`, and not by chance as far as that can be told.
+
+        Where nobody has named a percentage, PERCENT has to be passed, and chance ruled out; how long tasks took is the
+        machine's as much.
+        """
+        if percent is None:
+            is_plain = self.difference.is_significant is True and self.figure != "seconds"
+            return is_plain and self.worse_percent > PERCENT
         return self.worse_percent > percent and self.difference.is_significant is not False
 
 
@@ -91,13 +98,17 @@ class Comparison:
 
 
 def compare(first: Document, second: Document) -> Comparison:
-    """Compare what two documents have in common. Raises UsageError for two kinds, and where nothing is common."""
+    """Compare what two documents have in common. Raises UsageError for two kinds, where nothing is common, and where
+    one of them has a result of no common task.
+    """
     if first.kind != second.kind:
         message = f"a document of bench {first.kind} and one of bench {second.kind} can't be compared"
         raise UsageError(message, hint="name two documents of one kind")
     key = level_of if first.kind == "serve" else _task_of
     before, after = _grouped(first.results, key), _grouped(second.results, key)
     common = tuple(name for name in before if name in after)
+    other = tuple(name for name in common if not is_same_task(before[name][0], after[name][0]))
+    common = tuple(name for name in common if name not in set(other))
     if not common:
         what = "level of load" if first.kind == "serve" else "task"
         raise UsageError(f"the documents have no {what} in common", hint="measure the same ones in both")
@@ -106,7 +117,7 @@ def compare(first: Document, second: Document) -> Comparison:
         changes = [change for name in common for change in _level_changes(name, before[name][-1], after[name][-1])]
         lost, won = _NO_NAMES, _NO_NAMES
     else:
-        changes = list(_task_changes(pairs))
+        changes = [*_task_changes(pairs), *_set_changes(first.kind, pairs)]
         lost, won = _turned(common, pairs)
     return Comparison(
         first.kind,
@@ -116,7 +127,7 @@ def compare(first: Document, second: Document) -> Comparison:
         tuple(name for name in after if name not in before),
         lost,
         won,
-        tuple(_warnings(first, second)),
+        (*unlike_tasks(other), *untold_tasks(first.kind, common, pairs), *differing_circumstances(first, second)),
     )
 
 
@@ -208,6 +219,12 @@ def _task_changes(pairs: Sequence[tuple[Trials, Trials]]) -> Iterator[Change]:
         yield _paired(name, better, pairs, lambda trial, name=name: _measures(trial).get(name))  # type: ignore[misc]
 
 
+def _set_changes(kind: str, pairs: Sequence[tuple[Trials, Trials]]) -> Iterator[Change]:
+    """Compare what is no mean of the tasks' own figures, such as F1."""
+    for name, better, before, after, difference in paired_figures(kind, [(a[0], b[0]) for a, b in pairs]):
+        yield Change("", name, better, before, after, difference)
+
+
 def _pass_change(pairs: Sequence[tuple[Trials, Trials]]) -> Change:
     """Compare pass rates: one trial a task exactly, several by the tasks' shares, which are independent."""
     change = _paired("pass_rate", "higher", pairs, lambda trial: trial.get("passed"))
@@ -253,23 +270,3 @@ def _turned(names: Sequence[str], pairs: Sequence[tuple[Trials, Trials]]) -> tup
     shares = [[_mean(trials, lambda trial: trial.get("passed")) for trials in sides] for sides in pairs]
     told = [(name, a, b) for name, (a, b) in zip(names, shares, strict=True) if a is not None and b is not None]
     return tuple(name for name, a, b in told if b < a), tuple(name for name, a, b in told if b > a)
-
-
-def _warnings(first: Document, second: Document) -> Iterator[str]:
-    for name in CIRCUMSTANCES:
-        yield from _differing(name.replace("_", " "), first.environment.get(name), second.environment.get(name))
-    for name in sorted(first.settings.keys() | second.settings.keys()):
-        yield from _differing(f"the setting {name}", first.settings.get(name), second.settings.get(name))
-
-
-def _differing(name: str, before: Any, after: Any) -> Iterator[str]:
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in sorted(before.keys() | after.keys()):
-            yield from _differing(f"{name}, {str(key).replace('_', ' ')}", before.get(key), after.get(key))
-    elif before != after:
-        yield f"{name} differs: {_told(before)}, then {_told(after)}"
-
-
-def _told(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"

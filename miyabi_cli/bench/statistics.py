@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
+from typing import TypeVar
 
 LEVEL = 0.05  # a difference that chance makes more rarely is significant
 RESAMPLES = 2000
 MOST_DRAWN, MOST_EXACT = 1000, 200  # values, and pairs that differ: for more a formula is as good, and soon done
+FEWEST_DRAWS, TOLD = 200, 0.9  # of very many pairs; the share of draws that have to give a figure
 HALVINGS = 50
 SEED = 20260101
 
 Interval = tuple[float, float]
+Row = TypeVar("Row", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,45 @@ def compare_pairs(differences: Sequence[float]) -> Difference:
     if count > MOST_DRAWN:
         return _normal_difference(fmean(differences), stdev(differences) / math.sqrt(count))
     source = random.Random(SEED)  # noqa: S311 - statistics, no secret
-    drawn = sorted(fmean(source.choices(differences, k=count)) for _ in range(RESAMPLES))
+    return _drawn_difference([fmean(source.choices(differences, k=count)) for _ in range(RESAMPLES)])
+
+
+def compare_resampled(
+    pairs: Sequence[tuple[Row, Row]], figures: Callable[[Mapping[Row, int]], Mapping[str, float | None]]
+) -> dict[str, Difference]:
+    """Tell of figures of a whole set, such as F1, whether they differ, by drawing its pairs anew (Efron 1979).
+
+    `figures` gives them of one side's rows and how often each is there; None where there is nothing to take one of,
+    and a figure that many draws lack is `UNKNOWN`.
+    """
+    kinds = Counter(pairs)
+    source = random.Random(SEED)  # noqa: S311 - statistics, no secret
+    names = figures(Counter(before for before, _ in pairs)).keys()
+    if not _can_tell(len(pairs)):
+        return dict.fromkeys(names, UNKNOWN)
+    draws = RESAMPLES if len(pairs) <= MOST_DRAWN else max(FEWEST_DRAWS, RESAMPLES * MOST_DRAWN // len(pairs))
+    drawn: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(draws):
+        sides: tuple[Counter[Row], Counter[Row]] = (Counter(), Counter())
+        for pair, times in Counter(source.choices(list(kinds), list(kinds.values()), k=len(pairs))).items():
+            for side, row in zip(sides, pair, strict=True):
+                side[row] += times
+        first, second = map(figures, sides)
+        for name in names:
+            before, after = first[name], second[name]
+            if before is not None and after is not None:
+                drawn[name].append(after - before)
+    return {
+        name: _drawn_difference(values) if len(values) >= TOLD * draws else UNKNOWN for name, values in drawn.items()
+    }
+
+
+def _drawn_difference(values: Sequence[float]) -> Difference:
+    """Judge by what was drawn: the percentiles are the interval's ends."""
+    drawn, count = sorted(values), len(values)
     far = min(sum(value <= 0 for value in drawn), sum(value >= 0 for value in drawn))
-    place = round(RESAMPLES * LEVEL / 2)
-    return Difference((drawn[place], drawn[-1 - place]), min(1.0, 2 * (far + 1) / (RESAMPLES + 1)), "bootstrap")
+    place = round(count * LEVEL / 2)
+    return Difference((drawn[place], drawn[-1 - place]), min(1.0, 2 * (far + 1) / (count + 1)), "bootstrap")
 
 
 def _normal_difference(mean: float, spread: float) -> Difference:

@@ -39,14 +39,17 @@ def exit_code_of_trials(document: Document, course: Course, least: float | None)
     return ExitCode.OK if rate is not None and rate >= wanted else ExitCode.NOT_GOOD_ENOUGH
 
 
-def error_of_trials(document: Document) -> str:
-    """Return the lines that say of how many trials nothing can be told, and why of the first; "" for none."""
+def error_of_trials(document: Document, reason: str = "") -> str:
+    """Return the lines that say of how many trials nothing can be told, and why of the first; "" for none.
+
+    `reason` is for documents that hold no messages.
+    """
     from miyabi_cli.report.display import counted, plain_text
 
     untold = [row for row in document.results if row["passed"] is None]
     if not untold:
         return ""
-    why = plain_text(str(untold[0].get("message") or untold[0]["failure"]))
+    why = plain_text(str(untold[0].get("message") or reason or untold[0]["failure"]))
     return f"error: {counted(len(untold), 'trial')} of which nothing can be told: {why}\nhint: {HINT}\n"
 
 

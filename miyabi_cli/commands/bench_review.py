@@ -21,7 +21,14 @@ from miyabi_cli.commands import bench_output, flags
 from miyabi_cli.commands.access import open_access
 from miyabi_cli.commands.asynchronous import run_async
 from miyabi_cli.commands.begun import Begun
-from miyabi_cli.errors import MiyabiError, ProviderError
+from miyabi_cli.commands.bench_endings import error_of_trials
+from miyabi_cli.errors import (
+    MiyabiError,
+    ProviderError,
+    ProviderOverloaded,
+    ProviderRefused,
+    ProviderUnreachable,
+)
 from miyabi_cli.events import Event
 from miyabi_cli.exits import ExitCode, exit_code_of
 
@@ -34,6 +41,10 @@ if TYPE_CHECKING:
     from miyabi_cli.report.trials import TrialProgress
     from miyabi_cli.review.change import Change
     from miyabi_cli.review.findings import SourceResult
+
+# A provider that fails so for some cases in a row would do so for all, each of them after it has been asked again.
+NOT_THERE = (ProviderUnreachable, ProviderRefused, ProviderOverloaded)
+MOST_IN_A_ROW = 3
 
 EPILOG = """\b
 Data: JSON lines, each with a diff and the comments of good reviewers, or with a correct and a buggy version of a
@@ -109,7 +120,10 @@ async def _run(values: Mapping[str, Any], arguments: Sequence[str], begun: Begun
         bench = _Bench(values, access, provider, progress)
         with _journal(values["output"], bench.digest) as journal:
             rows = await bench.measure(cases, journal)
-            outlets.deliver(await bench.document(rows, arguments), access.redactor)
+            document = await bench.document(rows, arguments)
+            outlets.deliver(document, access.redactor)
+        reason = access.redactor.redact(bench.errors[0].message) if bench.errors else ""
+        streams.talk.write(error_of_trials(document, reason))
         if journal and bench.exit_code == ExitCode.OK:
             journal.path.unlink(missing_ok=True)  # the report has all of it
     return bench.exit_code
@@ -145,13 +159,17 @@ def _drawn(cases: Sequence[ReviewCase], limit: int | None, seed: int) -> Sequenc
 
 @dataclass(slots=True)
 class _Bench:
-    """A benchmark under way; `errors` are those that ended a case, and `limited` says that a limit ended one."""
+    """A benchmark under way.
+
+    `errors` are those that ended a case, `in_a_row` the last of them that would end any; `limited`: a limit ended one.
+    """
 
     values: Mapping[str, Any]
     access: Access
     provider: Provider
     progress: TrialProgress
     errors: list[MiyabiError] = field(default_factory=list)
+    in_a_row: int = 0
     limited: bool = False
 
     @property
@@ -205,12 +223,15 @@ class _Bench:
         from miyabi_cli.review.means import ReviewMeans
         from miyabi_cli.review.model.source import find
 
+        if self.in_a_row >= MOST_IN_A_ROW:
+            return Reviewed(complete=False, failure=self.errors[-1].kind)
         settings, started = self.access.settings, time.monotonic()
         deadline = started + settings.limits.seconds
         means = ReviewMeans(settings, os.environ, provider=self.provider, deadline=deadline)
         result: SourceResult = await find(_change_of(case), means)
         if result.error is not None:
             self.errors.append(result.error)
+        self.in_a_row = self.in_a_row + 1 if isinstance(result.error, NOT_THERE) else 0
         self.limited = self.limited or result.limit
         failure = result.error.kind if result.error else "limit" if result.limit else ""
         return Reviewed(

@@ -106,7 +106,7 @@ def serve(
     from miyabi_cli.report.streams import open_streams
     from miyabi_cli.settings.trust import repository_root
 
-    objectives = find_objectives(slo) if slo else None
+    objectives = None if slo is None else find_objectives(slo)
     wanted = Wanted(
         concurrency,
         rate,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from miyabi_cli.bench.comparing import Change, Comparison
+from miyabi_cli.bench.comparing import PERCENT, Change, Comparison
 from miyabi_cli.bench.document import VERSION, Document
 from miyabi_cli.report.bench import figure
 from miyabi_cli.report.display import counted, plain_text
@@ -26,8 +26,8 @@ HEADINGS = ("load", "figure", "before", "after", "change", "95 % interval", "p",
 def comparison_data(
     comparison: Comparison, documents: Sequence[tuple[str, Document]], fail_on: float | None
 ) -> dict[str, Any]:
-    """Return the object that schemas/bench_compare.json describes; `fail_on` is in percent."""
-    regressions = () if fail_on is None else regressed(comparison, fail_on)
+    """Return the object that schemas/bench_compare.json describes; `fail_on` is in percent, None for none."""
+    regressions = regressed(comparison, fail_on)
     (first, before), (second, after) = documents
     return {
         "version": VERSION,
@@ -36,7 +36,7 @@ def comparison_data(
         "settings": {"compared": comparison.kind, "first": first, "second": second, "fail_on_regression": fail_on},
         "results": [_change_data(change, change in regressions) for change in comparison.changes],
         "summary": {
-            "regressed": None if fail_on is None else bool(regressions),
+            "regressed": bool(regressions),
             "regressions": len(regressions),
             **{name: sum(one.verdict == name for one in comparison.changes) for name in SIGNS},
             "matched": list(comparison.matched),
@@ -49,8 +49,8 @@ def comparison_data(
     }
 
 
-def regressed(comparison: Comparison, fail_on: float) -> tuple[Change, ...]:
-    """Return the figures that are worse by more than so many percent."""
+def regressed(comparison: Comparison, fail_on: float | None) -> tuple[Change, ...]:
+    """Return the figures that are worse by more than so many percent; see `Change.is_regression`."""
     return tuple(change for change in comparison.changes if change.is_regression(fail_on))
 
 
@@ -101,7 +101,7 @@ def cells(change: Change, fail_on: float | None) -> tuple[str, ...]:
         "from 0" if change.percent is not None and math.isinf(change.percent) else percent(change.percent),
         span,
         UNKNOWN if p_value is None else f"{p_value:.3f}" if p_value >= 0.001 else "<0.001",
-        REGRESSION if fail_on is not None and change.is_regression(fail_on) else SIGNS[change.verdict],
+        REGRESSION if change.is_regression(fail_on) else SIGNS[change.verdict],
     )
 
 
@@ -124,9 +124,9 @@ def remarks(comparison: Comparison, fail_on: float | None) -> list[str]:
     lines += [f"{said}: {_names(names)}" for said, names in named.items() if names]
     if any(change.verdict == "unclear" for change in comparison.changes):
         lines.append("can't tell: the documents hold too little to tell a difference from chance")
-    if fail_on is not None:
-        found = regressed(comparison, fail_on)
-        lines.append(f"{counted(len(found), 'regression')} of more than {fail_on:g} %")
+    found = counted(len(regressed(comparison, fail_on)), "regression")
+    chance = ", and not by chance" if fail_on is None else ""
+    lines.append(f"{found} of more than {PERCENT if fail_on is None else fail_on:g} %{chance}")
     return lines
 
 

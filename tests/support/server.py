@@ -34,7 +34,8 @@ class Request:
 class ChatServer:
     """`turns` are played in order; the last one again and again. `requests` holds what came, `asked` the GETs' paths.
 
-    `models` are listed, each with `model_fields`; `properties` are llama.cpp's.
+    `models` are listed, each with `model_fields`; `properties` are llama.cpp's. `metrics` are texts or turns, the
+    last one again and again.
     """
 
     turns: Sequence[Any]
@@ -44,6 +45,7 @@ class ChatServer:
     model_fields: dict[str, Any] = field(default_factory=dict)
     properties: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    metrics: list[Any] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_turn(self, request: Request) -> Any:
@@ -79,6 +81,10 @@ def chat_server(*turns: Any) -> Iterator[ChatServer]:
         def do_GET(self) -> None:
             state.asked.append(self.path)
             listed = [{"id": model, "object": "model", **state.model_fields} for model in state.models]
+            if self.path == "/metrics" and state.metrics:
+                turn = state.metrics.pop(0) if len(state.metrics) > 1 else state.metrics[0]
+                (turn if callable(turn) else send_error(200, turn, kind="text/plain"))(self, None)
+                return
             known = {"/v1/models": {"object": "list", "data": listed} if listed else {}, "/props": state.properties}
             found = known.get(self.path)
             send_error(200 if found else 404, found or {"error": "not found"})(self, None)

@@ -118,8 +118,8 @@ class Load:
                     self.results.append(result_of(level.data(), driven, self.objectives))
                 raise
             told = {"reported": told_times(driven.samples)} if any(one.server_times for one in driven.samples) else {}
-            after = await self.metrics()
-            server = told | ({"metrics": growth(before, after)} if after else {})
+            grown = growth(before, await self.metrics())
+            server = told | ({"metrics": grown} if grown else {})
             result = result_of(level.data(), driven, self.objectives, server)
             self.results.append(result | {"distinct_prompts": min(orders, len(driven.samples))})
             self.tell(f"{level}: {summary_of(result)}")

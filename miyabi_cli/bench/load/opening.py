@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ from miyabi_cli.redaction import Redactor
 from miyabi_cli.settings.schema import Settings
 
 INSPECT_SECONDS = 5.0
+METRICS_SECONDS = 5.0  # a server that drips them would hold the load up for ever
 COMMAND = "bench serve"
 WITH_METRICS = ("vllm", "openai")
 
@@ -161,16 +163,16 @@ async def _learnt(
 
 
 async def _metrics(server: Server | None) -> Mapping[str, float]:
-    """Return the server's own metrics; nothing where it has none."""
+    """Return the server's own metrics; nothing where it has none, or does not give them soon."""
     if server is None:
         return {}
-    parts: list[bytes] = []
+    text = bytearray()
     try:
-        async with server.open("metrics") as response:
+        async with asyncio.timeout(METRICS_SECONDS), server.open("metrics") as response:
             async for block in response.aiter_bytes():
-                parts.append(block)
-                if sum(map(len, parts)) > MAX_METRICS_BYTES:
+                text += block
+                if len(text) > MAX_METRICS_BYTES:
                     break
-    except (ProviderError, httpx.HTTPError):
+    except (ProviderError, httpx.HTTPError, TimeoutError):
         return {}
-    return read_metrics(b"".join(parts).decode("utf-8", "replace"))
+    return read_metrics(text.decode("utf-8", "replace"))

@@ -43,7 +43,7 @@ class Wanted:
 
 def plan_of(wanted: Wanted) -> tuple[Plan, Iterator[Wish]]:
     """Return the levels, each with its bounds, and the prompts, without end. Raises UsageError, MachineError."""
-    if wanted.concurrency and wanted.rate:
+    if wanted.concurrency is not None and wanted.rate is not None:
         hint = "measure the closed loop (--concurrency) and the open one (--rate) one after the other"
         raise UsageError("--concurrency and --rate exclude each other", hint=hint)
     if wanted.prompts and wanted.trace:
@@ -62,10 +62,10 @@ def plan_of(wanted: Wanted) -> tuple[Plan, Iterator[Wish]]:
 
 
 def _levels(wanted: Wanted, traced: Sequence[Traced]) -> tuple[Level, ...]:
-    if wanted.rate:
+    if wanted.rate is not None:
         rates = numbers(wanted.rate, "--rate", HIGHEST_RATE)
         return tuple(Level(rate=rate) for rate in rates)
-    if wanted.concurrency:
+    if wanted.concurrency is not None:
         counts = numbers(wanted.concurrency, "--concurrency", MOST_PARALLEL)
         if any(not count.is_integer() for count in counts):
             raise UsageError(f"--concurrency {wanted.concurrency} holds no whole numbers", hint="such as 1,10,50")

@@ -37,8 +37,11 @@ def read_metrics(text: str) -> dict[str, float]:
 def growth(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
     """Return what a load has changed: each counter's growth, and the mean of what each histogram took in, in ms.
 
-    A server that was started anew between the two has counters that fell: they are left out.
+    Nothing where either is not known, for what a server has counted in all its life is no growth; and where a counter
+    fell, for then the server was started anew between the two.
     """
+    if not before or not after or any(_counts(name) and after.get(name, 0.0) < before[name] for name in before):
+        return {}
     counters = {}
     means = {}
     for name, value in after.items():
@@ -47,11 +50,16 @@ def growth(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str,
             counters[name] = round(more, 6)
         base = name.removesuffix("_sum")
         count = after.get(f"{base}_count", 0.0) - before.get(f"{base}_count", 0.0)
-        if name.endswith("_seconds_sum") and count > 0 and more >= 0:
+        if name.endswith("_seconds_sum") and count > 0:
             means[base.removesuffix("_seconds") + "_ms"] = round(1000 * more / count, 3)
     found = {"counters": counters, "means": means}
     hits, asked = (_grown(counters, kind) for kind in ("prefix_cache_hits_total", "prefix_cache_queries_total"))
-    return found | ({"prefix_cache_hit_rate": round(hits / asked, 4)} if asked else {})
+    return found | ({"prefix_cache_hit_rate": round(hits / asked, 4)} if 0 <= hits <= asked > 0 else {})
+
+
+def _counts(name: str) -> bool:
+    """Say whether a metric only ever grows."""
+    return name.endswith(("_total", "_sum", "_count"))
 
 
 def told_times(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -43,9 +43,12 @@ def judge(objectives: Objectives | None, results: Sequence[Mapping[str, Any]]) -
         return Verdict(None, {}, (), requests, failed)
     levels = {_name(result): misses(objectives, result) for result in judged(objectives, results)}
     wanted = objectives.concurrency
-    is_there = wanted is None or any(result.get("concurrency") == wanted for result in results)
+    if wanted is None or any(one.get("concurrency") == wanted and one["requests"] >= wanted for one in results):
+        return Verdict(objectives, levels, (), requests, failed)
+    # what was not measured is not kept: fewer requests than that were never under way at once
+    levels[f"{wanted} in parallel"] = [*levels.get(f"{wanted} in parallel", ()), "not measured"]
     note = f"the objective {objectives.name} is about {wanted} in parallel, which was not measured"
-    return Verdict(objectives, levels, () if is_there else (note,), requests, failed)
+    return Verdict(objectives, levels, (note,), requests, failed)
 
 
 def _name(result: Mapping[str, Any]) -> str:

@@ -86,10 +86,10 @@ def _page_of_one(document: Document) -> BenchPage:
 
 def _page_of_two(documents: Sequence[tuple[str, Document]], comparison: Comparison, fail_on: float | None) -> BenchPage:
     charts = serve_charts(documents) if comparison.kind == "serve" else task_charts(documents)
-    found = () if fail_on is None else comparing.regressed(comparison, fail_on)
+    found = comparing.regressed(comparison, fail_on)
     names = " and ".join(name for name, _ in documents)
     table = comparing.comparison_table(comparison, fail_on)
-    verdict = "" if fail_on is None else f"{len(found)} regressed" if found else "nothing regressed"
+    verdict = f"{len(found)} regressed" if found else "nothing regressed"
     facts = [
         (f"{name}: {part}", facts)
         for name, document in documents

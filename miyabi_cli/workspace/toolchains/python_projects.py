@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -42,7 +42,11 @@ class Project:
     def unittest_files(self) -> tuple[str, ...]:
         """The test files that use unittest."""
         files = [path for path in self.files if _named(path, "test*.py", "*_test.py")]
-        return tuple(path for path in files if _UNITTEST.search(self._test_texts.get(path, "")))
+        texts = [(path, self._test_texts.get(path, "")) for path in files]
+        # what is in few texts is looked for literally first, which is ten times as quick
+        return tuple(
+            path for path, text in texts if ("unittest" in text or "TestCase" in text) and _UNITTEST.search(text)
+        )
 
     @property
     def tests(self) -> tuple[str, ...]:
@@ -65,7 +69,7 @@ class Project:
 
     @cached_property
     def imports_pytest(self) -> bool:
-        return any(_IMPORTS_PYTEST.search(text) for text in self._test_texts.values())
+        return any("pytest" in text and _IMPORTS_PYTEST.search(text) for text in self._test_texts.values())
 
     @cached_property
     def needs_pytest(self) -> bool:
@@ -130,6 +134,7 @@ class Project:
         return dict(parser[name]) if parser.has_section(name) else None
 
 
+@lru_cache(maxsize=4)  # a survey is of one moment, and several ask
 def choose_project(survey: Survey) -> tuple[Project, tuple[str, ...]]:
     """Return the project nearest to the top that has tests (the top itself where none has), and what it leaves out."""
     folders = _folders(survey.files)
