@@ -1,9 +1,24 @@
 _miyabi_completion() {
-    local IFS=$'
-'
-    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" \
-                   COMP_CWORD=$COMP_CWORD \
-                   _MIYABI_COMPLETE=complete_bash $1 ) )
+    local IFS=$'\n' words=() bare word lead="" last=-1 i
+    local rest=${COMP_LINE:-"${COMP_WORDS[*]}"}
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        bare=${rest#"${rest%%[![:space:]]*}"}
+        if ((i > 0)) && [[ -n $word && $bare == "$rest" ]]; then
+            lead=${words[last]}
+            words[last]+=$word
+        else
+            lead=""
+            words[++last]=$word
+        fi
+        rest=${bare#"$word"}
+    done
+    [[ $word == [:=] ]] && lead+=$word
+    [[ $lead == -*=* ]] && lead=${lead#*=}
+    COMPREPLY=( $( env COMP_WORDS="${words[*]}" \
+                   COMP_CWORD=$last \
+                   _MIYABI_COMPLETE=complete_bash "$1" ) )
+    COMPREPLY=( "${COMPREPLY[@]#"$lead"}" )
     return 0
 }
 

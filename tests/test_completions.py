@@ -109,6 +109,11 @@ def test_bash_completes(by: str, user: Environment, home: Path, tmp_path: Path) 
         bash.wait_for("smollm2-135m ")
         bash.type("--resume 2026\t")
         bash.wait_for(RUN)
+        if by == "script":  # what --install-completion writes completes nothing with a colon
+            bash.type("\x15miyabi codegen -p ollama -m gpt-oss:2\t")
+            bash.wait_for("gpt-oss:20b ")
+            bash.type("--model=gpt-oss:1\t")
+            bash.wait_for("--model=gpt-oss:120b ")
 
 
 @pytest.mark.parametrize("by", ["script", "line"])

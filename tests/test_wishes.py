@@ -178,7 +178,7 @@ def test_documentation_is_asked_for_and_looked_for(miyabi: Miyabi, repository: P
 
 
 def test_who_bends_a_test_to_the_code_is_told_and_mends_the_code(miyabi: Miyabi, repository: Path) -> None:
-    bent = call("exec", {"cmd": "sed -i.kept 's/==/!=/' test_calc.py"})
+    bent = call("exec", {"cmd": "sed -i.kept '/assert add/s/==/!=/' test_calc.py"})
     mended = call("exec", {"cmd": "mv test_calc.py.kept test_calc.py; sed -i 's/a - b/a + b/' calc.py"})
     with chat_server(bent, say("It passes."), mended, say("It adds now.")) as server:
         given = ["--endpoint", server.url, "--model", "gpt-oss-20b", "--format", "json"]

@@ -28,6 +28,10 @@ POLISH = (
     "Do what of it is right: mend new findings, write the documentation, let a new test fail without the change. "
     "Change nothing else; where nothing is to be done, say so."
 )
+BASE_TESTS = (
+    "Your change touches tests or their settings, so it is judged with those as they were before. With them it is not "
+    "right yet:"
+)
 NUDGE = (
     "Nothing has changed in the working directory. If the task is not done, do it now with the tools. "
     "If it needs no change, say why."
@@ -255,6 +259,8 @@ async def _stage(plan: Plan, worktree: Worktree) -> Staged | None:
 
 def _feedback(judged: Judged) -> str:
     what = digest(judged.to_mend) or judged.reason
+    if judged.by_base_tests:
+        return f"{BASE_TESTS}\n{fenced(what)}\nMend the code, and leave those tests as they were."
     return f"The checks were run with your change, and it is not right yet:\n{fenced(what)}\nMend it."
 
 

@@ -31,7 +31,8 @@ SLOWER = 5.0  # times as long as before the patch
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the checks say of a patch. `to_mend` are the failing runs that a model could be told of.
+    """What the checks say of a patch. `to_mend` are the failing runs that a model could be told of;
+    `by_base_tests`: they are those with the base's copies of the tests, since with the patch's own nothing fails.
 
     `concerns` are what there is to say of it all the same; they are looked for in a verified patch, and in part in any.
     """
@@ -44,6 +45,7 @@ class Judged:
     remarks: tuple[str, ...]
     tests_added: int
     concerns: tuple[Concern, ...] = ()
+    by_base_tests: bool = False
 
     @property
     def settled(self) -> bool:
@@ -91,7 +93,10 @@ class Judge:
         concerns = [*weakened, *of_findings(plan.base_runs, after)]
         if verdict.status == "verified":
             concerns += [*await self._of_new_tests(staged, added), *await self._of_documentation(staged)]
-        return _judged(verdict, plan.base_runs, after, sum(map(len, added.values())), bounded(concerns))
+        judged = _judged(verdict, plan.base_runs, after, sum(map(len, added.values())), bounded(concerns))
+        if rerun and verdict.status == "unverified" and not judged.to_mend:
+            return replace(judged, to_mend=_to_mend(rerun, plan.base_runs), by_base_tests=True)
+        return judged
 
     async def _of_new_tests(self, staged: Staged, added: Mapping[str, Sequence[str]]) -> tuple[Concern, ...]:
         """Run the checks that have new tests on the base with the patch's tests alone: those must fail there."""
@@ -181,17 +186,20 @@ def _judged(
     tests_added: int,
     concerns: tuple[Concern, ...],
 ) -> Judged:
-    failing = tuple(run for run in runs if run.status == "fail" and not _failed_before(run, before))
     return Judged(
         status=verdict.status,
         reason="; ".join(verdict.reasons),
-        to_mend=() if verdict.fully_passing else failing,
+        to_mend=() if verdict.fully_passing else _to_mend(runs, before),
         runs=tuple(runs),
         reports=verdict.checks,
         remarks=verdict.remarks,
         tests_added=tests_added,
         concerns=concerns,
     )
+
+
+def _to_mend(runs: Sequence[CheckRun], before: Sequence[CheckRun]) -> tuple[CheckRun, ...]:
+    return tuple(run for run in runs if run.status == "fail" and not _failed_before(run, before))
 
 
 def _failed_before(run: CheckRun, before: Sequence[CheckRun]) -> bool:
