@@ -267,6 +267,23 @@ def test_attempts_start_anew_and_the_first_verified_one_is_taken(repository: Pat
     assert "a * 3" not in git("show", f"{result['branch']}:calc.py", cwd=repository)
 
 
+def test_all_attempts_are_made_where_that_is_asked_for_and_the_smallest_is_taken(
+    repository: Path, miyabi: Miyabi, git: Git
+) -> None:
+    longer = FIX.replace("+    return a + b", "+    total = a + b\n+    return total")
+    script = [call("apply_patch", {"patch": longer}), say("It adds."), *FIXING]
+    with chat_server(*script) as server:
+        more = ("--attempts", "2", "--all-attempts", "--no-tests", "--format", "json")
+        ran = miyabi("codegen", TASK, *model(server), *more, cwd=repository)
+    assert ran.code == 0, ran.stderr
+    result = result_of(ran)
+    assert [(attempt["status"], attempt["lines_added"]) for attempt in result["attempts"]] == [
+        ("verified", 2),
+        ("verified", 1),
+    ]
+    assert "total" not in git("show", f"{result['branch']}:calc.py", cwd=repository)
+
+
 def test_uncommitted_changes_are_left_out_or_taken_along(repository: Path, miyabi: Miyabi, git: Git) -> None:
     with (repository / "calc.py").open("a") as file:
         file.write("\n\ndef half(a):\n    return a / 2\n")

@@ -62,6 +62,7 @@ class FromRun:
 class CodegenRequest:
     """One run. `attempts` None: as many as the model's profile says. `folder`: where the user stands.
 
+    `all_attempts`: make them all and take the best, rather than the first that is good enough.
     `cost_capped`: the user named a cap for this run, and has to hear where it can't be held. `flags`: what a command
     line said, for the process that goes on with the run should it be stopped.
     """
@@ -72,6 +73,7 @@ class CodegenRequest:
     requested_checks: tuple[str, ...] = ()
     checks_wanted: bool = True
     attempts: int | None = None
+    all_attempts: bool = False
     jobs: int = 1
     delivery: Delivery = field(default_factory=Delivery)
     keep_worktree: bool = False
@@ -102,6 +104,7 @@ class CodegenRequest:
             "checks_wanted": self.checks_wanted,
             "include_uncommitted": self.include_uncommitted,
             "attempts": self.attempts,
+            "all_attempts": self.all_attempts,
             "tests": self.wishes.tests,
             "docs": self.wishes.docs,
             "delivery": self.delivery.kind,

@@ -36,11 +36,11 @@ async def make_attempts(plan: Plan, request: CodegenRequest) -> Tries:
 
 
 async def _ended(plan: Plan, request: CodegenRequest) -> list[Attempt]:
-    """Make attempts, `jobs` at a time, until one is verified or all are made; return those that came to an end."""
+    """Make attempts, `jobs` at a time, until one is good enough; return those that came to an end."""
     wanted = request.tries(plan.profile)
     earlier = plan.earlier.attempts if plan.earlier else {}
     ended = await _recovered(plan)
-    if any(_is_enough(plan, request, attempt) for attempt in ended):
+    if not request.all_attempts and any(_is_good(plan, request, attempt) for attempt in ended):
         return ended
     made = {attempt.number for attempt in ended}
     numbers = iter([number for number in range(1, wanted + 1) if number not in made])
@@ -52,7 +52,7 @@ async def _ended(plan: Plan, request: CodegenRequest) -> list[Attempt]:
                 return
             attempt = await make_attempt(plan, number, earlier.get(number))
             ended.append(attempt)
-            if _is_enough(plan, request, attempt):
+            if not request.all_attempts and _is_good(plan, request, attempt):
                 raise _Found
 
     try:
@@ -65,7 +65,7 @@ async def _ended(plan: Plan, request: CodegenRequest) -> list[Attempt]:
         failure = failed.exceptions[0]
     # What fails in another attempt does not matter any more once one is good enough. It is raised only here, since
     # Python before 3.11.4 wraps what is raised in `except*` in a group.
-    if failure and not any(_is_enough(plan, request, attempt) for attempt in ended):
+    if failure and not any(_is_good(plan, request, attempt) for attempt in ended):
         raise failure
     return sorted(ended, key=lambda attempt: attempt.number)
 
@@ -77,8 +77,8 @@ async def _recovered(plan: Plan) -> list[Attempt]:
     return [attempt for attempt in found if attempt is not None]
 
 
-def _is_enough(plan: Plan, request: CodegenRequest, attempt: Attempt) -> bool:
-    """Say whether no further attempt is needed.
+def _is_good(plan: Plan, request: CodegenRequest, attempt: Attempt) -> bool:
+    """Say whether an attempt needs no other.
 
     A small model's first try often changes something that neither breaks nor mends: it goes on until a test is fixed.
     """

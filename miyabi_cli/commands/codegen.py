@@ -68,6 +68,9 @@ def codegen(
     attempts: Annotated[
         int | None, typer.Option(min=1, max=256, help="Tries until one is verified; each in a worktree of its own.")
     ] = None,
+    all_attempts: Annotated[
+        bool, typer.Option("--all-attempts", help="Make them all and take the best, not the first that is verified.")
+    ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, max=256, help="Attempts, or with --tasks tasks, at the same time.")
     ] = 1,

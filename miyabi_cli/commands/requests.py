@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KEPT = (
     *("provider", "model", "endpoint", "effort", "attempts", "jobs", "check", "no_checks", "branch", "apply", "patch"),
     *("max_steps", "max_time", "max_cost", "timeout", "sandbox", "keep_worktree", "config", "repo", "draft_pr"),
-    *("tests", "docs"),
+    *("tests", "docs", "all_attempts"),
 )
 OWN = {"repo": "--repo", "base": "--base", "include_uncommitted": "--include-uncommitted", "dry_run": "--dry-run"}
 OWN |= {"issue": "--issue"}
@@ -71,6 +71,7 @@ def asked(values: Mapping[str, Any], given: Collection[str]) -> Asked:
         requested_checks=_checks(values["check"], no_checks=values["no_checks"]),
         checks_wanted=not values["no_checks"],
         attempts=values["attempts"],
+        all_attempts=values["all_attempts"],
         wishes=Wishes(tests=values["tests"], docs=values["docs"]),
         jobs=values["jobs"],
         delivery=_delivery(values["branch"], values["patch"], values["format"], apply=values["apply"]),
@@ -155,6 +156,7 @@ def played(run: Run) -> CodegenRequest:
         requested_checks=tuple(map(str, checks)) if isinstance(checks, list) else (),
         checks_wanted=bool(options.get("checks_wanted", True)),
         attempts=attempts if isinstance(attempts, int) and attempts > 0 else None,
+        all_attempts=bool(options.get("all_attempts")),
         delivery=Delivery("patch"),
         folder=Path(run.repository),
     )
