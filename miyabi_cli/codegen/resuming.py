@@ -14,7 +14,7 @@ ANEW = "begin the task anew"
 # What lifts a limit, by a word of how `Allowance.reached` names it.
 LARGER = {
     "month": "budget.monthly_usd",
-    **{"steps": "--max-steps", "time limit": "--max-time", "tokens": "limits.tokens", "USD": "--max-cost"},
+    **{"step": "--max-steps", "time limit": "--max-time", "tokens": "limits.tokens", "USD": "--max-cost"},
 }
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
