@@ -79,6 +79,17 @@ def test_a_line_that_mends_one_test_is_kept_where_another_goes_on_failing(
     assert (len(tests["fixed"]), len(tests["still_failing"])) == (1, 1)
 
 
+def test_a_test_that_never_ends_leaves_time_for_the_work(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    loop = "def add(a, b):\n    while True: a += b\n\n\ndef double(a):\n    return a * 2\n"
+    (repository / "calc.py").write_text(loop)
+    git("commit", "-qam", "loop", cwd=repository)
+    ran = play(miyabi, repository, "return a + b", flags=["--max-time", "16", "--attempts", "1"])
+    assert ran.code == 0, ran.stderr
+    result = result_of(ran)
+    assert (result["status"], result["lines_added"]) == ("verified", 1)
+    assert 4 <= next(event["seconds"] for event in events(miyabi) if event["type"] == "check_ended") < 8
+
+
 def test_what_was_tried_and_put_back_is_not_reported(repository: Path, miyabi: Miyabi) -> None:
     result = result_of(play(miyabi, repository, "return a * b", flags=["--attempts", "1"]))
     assert (result["status"], result["patch"]) == ("failed", "")

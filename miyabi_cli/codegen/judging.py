@@ -27,6 +27,9 @@ from miyabi_cli.workspace.worktrees import Worktree, create_worktree, open_workt
 CHECKS = "checks-"  # how the names of the worktrees for checks begin
 SHORTEST_TIMEOUT = 10.0  # seconds
 SLOWER = 5.0  # times as long as before the patch
+QUICKER = 0.1  # of the time after which a base that loops for ever was stopped
+ONE_TRY_SHARE = 0.5  # of the run's time, for the checks on the base: what takes longer has no time after a patch either
+MANY_TRIES_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +170,19 @@ async def run_and_tell(
 
 
 def _bounded(plan: Plan, check: Check, stage: Stage) -> Check:
-    """Give the base's checks no more than the run's time, and a small model's patches less than others: it tries many,
-    and now and then one loops for ever.
+    """Leave time for the work where the base loops for ever, and give a small model's patches less than others: it
+    tries many, and now and then one loops too.
     """
     left = plan.allowance.seconds_left()
+    tries_many = plan.profile.editing == "rewrite"
     if stage == "before":
-        return check if left is None else replace(check, timeout=min(check.timeout, max(1.0, left)))
-    before = next((run.seconds for run in plan.base_runs if run.name == check.name), None)
-    if before is None or plan.profile.editing != "rewrite":
+        share = left and left * (MANY_TRIES_SHARE if tries_many else ONE_TRY_SHARE)
+        return check if share is None else replace(check, timeout=min(check.timeout, max(1.0, share)))
+    before = next((run for run in plan.base_runs if run.name == check.name), None)
+    if before is None or not tries_many:
         return check
-    return replace(check, timeout=min(check.timeout, max(SHORTEST_TIMEOUT, SLOWER * before)))
+    usual = SLOWER * before.seconds if before.conclusive else QUICKER * before.seconds
+    return replace(check, timeout=min(check.timeout, max(SHORTEST_TIMEOUT, usual)))
 
 
 def _judged(

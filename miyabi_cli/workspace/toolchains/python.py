@@ -11,6 +11,8 @@ from miyabi_cli.workspace.runners.unittest_output import count_tests_run, read_u
 from miyabi_cli.workspace.toolchains.python_checks import find_python_checks, python_variables
 from miyabi_cli.workspace.toolchains.toolchain import Folders, Toolchain
 
+LONG_SECONDS = 20  # for one test; pytest then prints the stack, and goes on
+
 
 def _environment(check: Check, folders: Folders) -> Mapping[str, str]:
     """Return what makes pytest report and run every test, also where a `make test` calls it."""
@@ -18,6 +20,7 @@ def _environment(check: Check, folders: Folders) -> Mapping[str, str]:
     options = [f"--junitxml={report}", "-o", "junit_logging=no", "-o", f"cache_dir={folders.leftovers}"]
     # one broken file or an `-x` in the settings must not hide the other tests; short tracebacks are what a model needs
     options += ["--continue-on-collection-errors", "--maxfail=0", "--tb=short", "--color=no"]
+    options += ["-o", f"faulthandler_timeout={LONG_SECONDS}"]  # says where a test is that never ends
     existing = dict(check.environment).get("PYTEST_ADDOPTS", "")
     return {
         "PYTEST_ADDOPTS": f"{existing} {shlex.join(options)}".strip(),
