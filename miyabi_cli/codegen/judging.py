@@ -28,8 +28,7 @@ CHECKS = "checks-"  # how the names of the worktrees for checks begin
 SHORTEST_TIMEOUT = 10.0  # seconds
 SLOWER = 5.0  # times as long as before the patch
 QUICKER = 0.1  # of the time after which a base that loops for ever was stopped
-ONE_TRY_SHARE = 0.5  # of the run's time, for the checks on the base: what takes longer has no time after a patch either
-MANY_TRIES_SHARE = 0.25
+MANY_TRIES_SHARE = 0.25  # of the run's time, for the checks on the base
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +169,13 @@ async def run_and_tell(
 
 
 def _bounded(plan: Plan, check: Check, stage: Stage) -> Check:
-    """Leave time for the work where the base loops for ever, and give a small model's patches less than others: it
-    tries many, and now and then one loops too.
+    """Give the base's checks no more than the run's time. A small model tries many patches, and now and then one loops
+    for ever: they get less than others, and where the base does so it leaves time for them.
     """
     left = plan.allowance.seconds_left()
     tries_many = plan.profile.editing == "rewrite"
     if stage == "before":
-        share = left and left * (MANY_TRIES_SHARE if tries_many else ONE_TRY_SHARE)
+        share = left and left * (MANY_TRIES_SHARE if tries_many else 1.0)
         return check if share is None else replace(check, timeout=min(check.timeout, max(1.0, share)))
     before = next((run for run in plan.base_runs if run.name == check.name), None)
     if before is None or not tries_many:
