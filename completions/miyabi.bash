@@ -1,3 +1,5 @@
+# Bash breaks words at colons and equals signs (COMP_WORDBREAKS): `gpt-oss:2` is three of its words, and what completes
+# it replaces the last alone. So words that nothing parts are put together, and what is there already is taken off.
 _miyabi_completion() {
     local IFS=$'\n' words=() bare word lead="" last=-1 i
     local rest=${COMP_LINE:-"${COMP_WORDS[*]}"}

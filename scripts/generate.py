@@ -15,35 +15,8 @@ sys.path.insert(0, str(ROOT))
 
 # zsh reads the file at the first key press: without this it would complete from the second on.
 AT_ONCE = {"zsh": "\n[[ ${funcstack[1]} == _miyabi ]] && _miyabi_completion\n"}
-# Bash breaks words at colons and equals signs (COMP_WORDBREAKS): `gpt-oss:2` is three of its words, and what completes
-# it replaces the last alone. So words that nothing parts are put together, and what is there already is taken off.
-BASH = r"""_miyabi_completion() {
-    local IFS=$'\n' words=() bare word lead="" last=-1 i
-    local rest=${COMP_LINE:-"${COMP_WORDS[*]}"}
-    for ((i = 0; i <= COMP_CWORD; i++)); do
-        word=${COMP_WORDS[i]}
-        bare=${rest#"${rest%%[![:space:]]*}"}
-        if ((i > 0)) && [[ -n $word && $bare == "$rest" ]]; then
-            lead=${words[last]}
-            words[last]+=$word
-        else
-            lead=""
-            words[++last]=$word
-        fi
-        rest=${bare#"$word"}
-    done
-    [[ $word == [:=] ]] && lead+=$word
-    [[ $lead == -*=* ]] && lead=${lead#*=}
-    COMPREPLY=( $( env COMP_WORDS="${words[*]}" \
-                   COMP_CWORD=$last \
-                   _MIYABI_COMPLETE=complete_bash "$1" ) )
-    COMPREPLY=( "${COMPREPLY[@]#"$lead"}" )
-    return 0
-}
-
-complete -o default -F _miyabi_completion miyabi
-"""
-COMPLETIONS = {"bash": "miyabi.bash", "zsh": "_miyabi", "fish": "miyabi.fish"}
+# Bash has a script of its own, `completions/miyabi.bash`.
+COMPLETIONS = {"zsh": "_miyabi", "fish": "miyabi.fish"}
 
 
 def generated() -> dict[Path, str]:
@@ -58,9 +31,7 @@ def generated() -> dict[Path, str]:
 
 
 def completion(shell: str) -> str:
-    """Return the completion script for a shell, as the command line itself writes it where that is good enough."""
-    if shell == "bash":
-        return BASH
+    """Return the completion script for a shell, as the command line itself writes it."""
     done = subprocess.run(
         [sys.executable, "-c", "from miyabi_cli.app import app; app(prog_name='miyabi')"],
         env={**os.environ, "_MIYABI_COMPLETE": f"source_{shell}", "PYTHONPATH": str(ROOT)},

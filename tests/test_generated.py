@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.generate import COMPLETIONS, ROOT, generated
+from scripts.generate import ROOT, generated
 from tests.conftest import PYTHON
 
 
@@ -28,7 +28,7 @@ def test_bash_completes_commands_flags_and_values(tmp_path: Path) -> None:
 
     def complete(*words: str) -> set[str]:
         script = (
-            f"source {ROOT / 'completions' / COMPLETIONS['bash']}\n"
+            f"source {ROOT / 'completions' / 'miyabi.bash'}\n"
             f"COMP_WORDS=({' '.join(words)} '')\nCOMP_CWORD={len(words) - (0 if words[-1] == '' else 1)}\n"
             "_miyabi_completion miyabi\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n"
         )
