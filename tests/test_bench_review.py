@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,30 @@ def test_a_provider_that_refuses_all_is_not_asked_for_each_case(miyabi: Miyabi, 
     assert "error: 7 trials of which nothing can be told: " in ran.stderr
     assert json.loads(ran.stdout)["summary"]["failures"] == {"provider_refused": 7}
     assert len(server.requests) == 3
+
+
+def test_a_case_whose_time_is_over_counts_with_what_was_found(miyabi: Miyabi, tmp_path: Path) -> None:
+    two = REVIEWED["diff"] + REVIEWED["diff"].replace("app.go", "slow.go")
+    clean = {"id": "clean", "diff": REVIEWED["diff"].replace("app.go", "slow.go"), "comments": []}
+    data = write(tmp_path / "cases.jsonl", {**REVIEWED, "diff": two}, clean)
+    released = threading.Event()
+    model = Reviewer({"app.go": [{**BUG, "quote": "b := 2"}]})
+    model.faults = {"File slow.go": lambda *_: released.wait(60)}
+    with chat_server(model) as server:
+        given = ["--endpoint", server.url, "--model", "gpt-oss-20b", "--data", str(data), "--output", "report.json"]
+        cut = miyabi("bench", "review", *given, "--format", "json", "--max-time", "3")
+        asked = len(model.asked)
+        again = miyabi("bench", "review", *given, "--format", "json", "--max-time", "3")
+        assert len(model.asked) == asked
+        released.set()
+        model.faults = {}
+        whole = miyabi("bench", "review", *given, "--format", "json", "--max-time", "60")
+    document = json.loads((tmp_path / "report.json").read_text())
+    assert (cut.code, again.code, whole.code) == (5, 5, 0), cut.stderr + again.stderr + whole.stderr
+    assert "pull 7: passed (" in cut.stderr
+    assert "clean: limit (" in cut.stderr  # silence about what was not read is no good review
+    assert [row["status"] for row in document["results"]] == ["reviewed", "reviewed"]
+    assert document["summary"]["complete_rate"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,11 @@ class ReviewCase:
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """What a review gave on a case: its findings, and how it went. `failure` is an error's kind, "" for none."""
+    """What a review gave on a case: its findings, and how it went.
+
+    `failure` is the kind of the error of which nothing can be told, "" for none; `out_of_time`: its time was over
+    before all was read, and the findings are those of what was.
+    """
 
     findings: tuple[Comment, ...] = ()
     complete: bool = True
@@ -78,6 +82,7 @@ class Reviewed:
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     failure: str = ""
+    out_of_time: bool = False
 
 
 def read_cases(path: Path) -> tuple[ReviewCase, ...]:
@@ -112,9 +117,9 @@ def measure(
 ) -> dict[str, Any]:
     """Return the row of a case in a document of `bench review`, as schemas/bench.json describes a trial.
 
-    It has passed where a good comment is met, or nothing was said where there is nothing to say. A comment is met where
-    a finding stands near it, unless it is known that the two are `unlike`. A finding that meets none is a false alarm:
-    of real pull requests that is an upper bound, since reviewers do not say all.
+    It has passed where a good comment is met, or where all was read and nothing said of what there is nothing to say
+    of. A comment is met where a finding stands near it, unless it is known that the two are `unlike`. A finding that
+    meets none is a false alarm: of real pull requests that is an upper bound, since reviewers do not say all.
     """
     diffs = parse_diff(case.diff)
     meeting = {pair for pair in near_pairs(case, reviewed, near) if pair not in unlike}
@@ -133,15 +138,15 @@ def measure(
         "dropped": reviewed.dropped,
         "complete": reviewed.complete,
     }
-    passed = bool(met) if case.good else not alarms
+    passed = bool(met) if case.good else reviewed.complete and not alarms
     return {
         "id": case.id,
         "digest": case.digest,
         "trial": 1,
-        "status": "error" if reviewed.failure else "reviewed",
+        "status": "error" if reviewed.failure else "limit" if reviewed.out_of_time else "reviewed",
         "passed": None if reviewed.failure else passed,
         "measures": measures,
-        "failure": reviewed.failure or (None if passed else "missed" if case.good else "false_alarm"),
+        "failure": reviewed.failure or (None if passed else _failure(reviewed, missed=bool(case.good))),
         "seconds": round(reviewed.seconds, 3),
         "usage": _usage(reviewed.usage),
     }
@@ -183,6 +188,15 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def changed_lines(diffs: Sequence[FileDiff]) -> int:
     """Return how many lines come and go."""
     return sum(sum(1 for _ in diff.added) + sum(1 for _ in diff.removed) for diff in diffs)
+
+
+def _failure(reviewed: Reviewed, *, missed: bool) -> str:
+    """Say why a case has not passed. Silence about what was not read is no good review."""
+    if reviewed.out_of_time:
+        return "limit"
+    if missed:
+        return "missed"
+    return "false_alarm" if reviewed.findings else "incomplete"
 
 
 def _is_near(found: Comment, comment: Comment, near: int) -> bool:

@@ -182,7 +182,8 @@ class _Bench:
     async def measure(self, cases: Sequence[ReviewCase], journal: Journal | None) -> list[dict[str, Any]]:
         """Review the cases that the journal does not have; return the rows of all, in their order."""
         places = asyncio.Semaphore(self.values["jobs"])
-        known = {(row["id"], row["digest"]): row for row in journal.rows} if journal else {}
+        kept = [row for row in journal.rows if self._is_told(row)] if journal else []
+        known = {(row["id"], row["digest"]): row for row in kept}
         done = 0
 
         async def one(case: ReviewCase) -> dict[str, Any]:
@@ -193,11 +194,16 @@ class _Bench:
                     row = await self._row(case)
                 if journal and row["passed"] is not None:
                     journal.write(row)
+            self.limited = self.limited or "limit" in (row["status"], row["failure"])
             done += 1
             self.progress.ended(row, done)
             return row
 
         return list(await asyncio.gather(*map(one, cases)))
+
+    def _is_told(self, row: Mapping[str, Any]) -> bool:
+        """Say whether an earlier result still tells what a review gives in the time that a case has now."""
+        return bool(row["status"] != "limit" or row["seconds"] >= self.access.settings.limits.seconds)
 
     async def _row(self, case: ReviewCase) -> dict[str, Any]:
         from miyabi_cli.bench.review_measures import measure
@@ -232,8 +238,8 @@ class _Bench:
         if result.error is not None:
             self.errors.append(result.error)
         self.in_a_row = self.in_a_row + 1 if isinstance(result.error, NOT_THERE) else 0
-        self.limited = self.limited or result.limit
-        failure = result.error.kind if result.error else "limit" if result.limit else ""
+        out_of_time = result.limit and time.monotonic() >= deadline
+        failure = result.error.kind if result.error else "limit" if result.limit and not out_of_time else ""
         return Reviewed(
             tuple(Comment(one.path, one.line, one.end_line, one.message) for one in result.findings),
             result.complete,
@@ -241,6 +247,7 @@ class _Bench:
             result.usage,
             time.monotonic() - started,
             failure,
+            out_of_time,
         )
 
     async def document(self, rows: Sequence[Mapping[str, Any]], arguments: Sequence[str]) -> Document:
