@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -12,7 +13,6 @@ from typing import Annotated
 import typer
 
 from miyabi_cli import __version__
-from miyabi_cli.commands import bench, codegen, doctor, init, model, review, runs, triage, trust, usage, worktrees
 from miyabi_cli.commands.asynchronous import Interrupted
 from miyabi_cli.commands.begun import Begun
 from miyabi_cli.commands.unforeseen import explain
@@ -21,32 +21,46 @@ from miyabi_cli.events import timestamp
 from miyabi_cli.exits import ExitCode, exit_code_of
 from miyabi_cli.redaction import redactor_of, secrets_in_environment
 
-app = typer.Typer(
-    name="miyabi",
-    help=(
-        "Run coding agents, built for gpt-oss models, against git repositories.\n\n"
-        "A task becomes a patch that is made in an isolated worktree and verified by the repository's own checks."
-    ),
-    epilog="Exit codes: 0 verified, 1 not good enough, 2 usage, 3 provider, 4 repository or machine, 5 a limit.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+# A command is the function of its name in the module of its name in `commands`, or that module's `app` with several.
+COMMANDS = (
+    "codegen",
+    "bench",
+    "doctor",
+    "init",
+    "review",
+    "model",
+    "runs",
+    "worktrees",
+    "triage",
+    "trust",
+    "usage",
 )
-app.command("codegen", epilog=codegen.EPILOG)(codegen.codegen)
-app.add_typer(bench.app, name="bench")
-app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.command("init")(init.init)
-app.command("review", epilog=review.EPILOG)(review.review)
-app.add_typer(model.app, name="model")
-app.add_typer(runs.app, name="runs")
-app.add_typer(worktrees.app, name="worktrees")
-app.command("triage", epilog=triage.EPILOG)(triage.triage)
-app.command("trust")(trust.trust)
-app.command("usage", epilog=usage.EPILOG)(usage.usage)
 
 
-@app.callback()
+def command_line(arguments: Sequence[str] = ()) -> typer.Typer:
+    """Return the command line: of one command where the arguments begin with its name, for the others cost time."""
+    app = typer.Typer(
+        name="miyabi",
+        help=(
+            "Run coding agents, built for gpt-oss models, against git repositories.\n\n"
+            "A task becomes a patch that is made in an isolated worktree and verified by the repository's own checks."
+        ),
+        epilog="Exit codes: 0 verified, 1 not good enough, 2 usage, 3 provider, 4 repository or machine, 5 a limit.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for name in [arguments[0]] if arguments and arguments[0] in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"miyabi_cli.commands.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name, epilog=getattr(module, "EPILOG", None))(getattr(module, name))
+    return app
+
+
 def _options(
     version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and end.", is_eager=True)] = False,
 ) -> None:
@@ -61,6 +75,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments = ["--help"]
     begun = Begun(_format(arguments), redactor=redactor_of(secrets_in_environment(os.environ)))
     try:
+        app = command_line(arguments)
         code = app(list(arguments), standalone_mode=False, prog_name="miyabi", obj=begun)
         _flush()
         return int(code or 0)

@@ -33,7 +33,7 @@ def generated() -> dict[Path, str]:
 def completion(shell: str) -> str:
     """Return the completion script for a shell, as the command line itself writes it."""
     done = subprocess.run(
-        [sys.executable, "-c", "from miyabi_cli.app import app; app(prog_name='miyabi')"],
+        [sys.executable, "-c", "from miyabi_cli.app import command_line; command_line()(prog_name='miyabi')"],
         env={**os.environ, "_MIYABI_COMPLETE": f"source_{shell}", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

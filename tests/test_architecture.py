@@ -18,6 +18,7 @@ import pytest
 
 import miyabi_cli
 from miyabi_cli import __version__, errors, events
+from miyabi_cli.app import COMMANDS
 from miyabi_cli.codegen.result import CodegenResult
 from miyabi_cli.commands.flags import PROVIDERS
 from miyabi_cli.errors import MiyabiError
@@ -164,6 +165,8 @@ def test_help_needs_no_client_no_git_and_no_settings(command: tuple[str, ...]) -
     assert not heavy & {name.split(".")[0] for name in loaded}
     rooms = {name.split(".")[1] for name in loaded if name.startswith("miyabi_cli.")}
     assert not rooms & {"settings", "llm", "workspace", "agent", "codegen", "doctor"}
+    commands = {f"miyabi_cli.commands.{name}" for name in COMMANDS} & loaded
+    assert len(commands) == (1 if command else len(COMMANDS)), commands
 
 
 def all_errors() -> list[type[MiyabiError]]:

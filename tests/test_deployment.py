@@ -14,7 +14,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from miyabi_cli.app import app
+from miyabi_cli.app import command_line
 from miyabi_cli.ledger.records import NANO
 from miyabi_cli.llm.prices import find_price
 from miyabi_cli.settings.schema import Price, known_keys
@@ -61,7 +61,7 @@ def commands() -> list[str]:
 
 def parse(words: list[str]) -> None:
     """Read arguments as the command line does, without running anything. Raises what it raises."""
-    command: Any = get_command(app)
+    command: Any = get_command(command_line())
     context, name, rest = None, "miyabi", words
     while command is not None:
         context = command.make_context(name, rest, parent=context)

@@ -19,7 +19,7 @@ import pytest
 import typer.main
 import yaml
 
-from miyabi_cli.app import app
+from miyabi_cli.app import command_line
 from miyabi_cli.llm.harmony.tokens import decode
 from miyabi_cli.llm.local.models import known_model
 from miyabi_cli.settings.files import parse_settings
@@ -428,7 +428,7 @@ def test_every_block_is_run() -> None:
 
 
 def test_the_flags_and_commands_of_its_text_are_there() -> None:
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(command_line())
     known: set[str] = set()
     names: set[str] = set()
     waiting: list[tuple[str, Any]] = [("miyabi", command)]

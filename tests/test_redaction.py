@@ -271,9 +271,10 @@ def test_a_traceback_is_kept_without_secrets(tmp_path: Path, environment: dict[s
     from tests.conftest import PYTHON, ROOT
 
     code = (
-        "import sys, miyabi_cli.app as app\n"
-        "@app.app.command('broken')\n"
+        "import sys, types, miyabi_cli.app as app\n"
         "def broken(): raise RuntimeError('it was ' + __import__('os').environ['GROQ_API_KEY'])\n"
+        "sys.modules['miyabi_cli.commands.broken'] = types.SimpleNamespace(broken=broken)\n"
+        "app.COMMANDS = ('broken',)\n"
         "sys.exit(app.run(['broken']))"
     )
     env = {**environment, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}

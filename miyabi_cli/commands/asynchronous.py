@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -28,6 +27,8 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
     SIGINT, SIGTERM and SIGHUP cancel it, so that each `finally` on its way runs, children are ended and worktrees
     removed, and then raise Interrupted. A second signal ends the process at once, with 128 plus its number.
     """
+    import asyncio  # not for `--help`
+
     received: list[int] = []
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
