@@ -94,3 +94,33 @@ def test_mypy_finds_the_same_with_what_it_has_kept(
     assert review("def one() -> int:\n    return ''\n") == wrong
     (root / "b.py").write_text("import a\n\nONE: str = a.one()\n")
     assert review("def one() -> int:\n    return 22\n") == [("b.py", 3, "mypy", "assignment")]
+
+
+def test_what_a_linter_said_of_the_same_files_is_not_asked_again(
+    tmp_path: Path, git: Git, miyabi: Miyabi, environment: dict[str, str]
+) -> None:
+    environment["PATH"] = f"{Path(PYTHON).parent}:/usr/bin:/bin"
+    root = make_repository_by(
+        git, tmp_path / "project", {"pyproject.toml": "[tool.ruff]\n", "a.py": "ONE = 1\n", "b.py": "import os\n"}
+    )
+
+    def messages(*more: str) -> list[str]:
+        result = result_of(miyabi("review", "--no-llm", "--format", "json", *more, cwd=root))
+        return [finding["message"] for finding in result["findings"]]
+
+    def mark() -> None:
+        for file in Path(environment["MIYABI_CACHE_DIR"], "checks").glob("*.json"):
+            file.write_text(file.read_text().replace("imported but unused", "as it was kept"))
+
+    (root / "new.py").write_text("import sys\n")
+    assert messages() == ["`sys` imported but unused"]
+    mark()
+    assert messages() == ["`sys` as it was kept"]
+    (root / "new.py").write_text("import json\n")
+    assert messages() == ["`json` imported but unused"]
+    git("add", "-A", cwd=root)
+    (tmp_path / "new.diff").write_text(git("diff", "--cached", cwd=root).rstrip("\n") + "\n")
+    git("reset", "-q", cwd=root)
+    mark()
+    assert messages("--diff", str(tmp_path / "new.diff")) == ["`json` imported but unused"]  # somebody else's
+    assert messages() == ["`json` as it was kept"]

@@ -21,10 +21,10 @@ from miyabi_cli.workspace import check_records
 from miyabi_cli.workspace.check_cache import CheckCache, check_key
 from miyabi_cli.workspace.check_records import Check, CheckPlan, CheckRun
 from miyabi_cli.workspace.checks import run_checks
+from miyabi_cli.workspace.linters import linter_of
 from miyabi_cli.workspace.linters.linter import NO_RESULT
 from miyabi_cli.workspace.linters.planning import plan_linters
 from miyabi_cli.workspace.modules import show_modules
-from miyabi_cli.workspace.place import Place
 from miyabi_cli.workspace.sandbox import Sandbox
 from miyabi_cli.workspace.staging import with_paths_of
 from miyabi_cli.workspace.toolchains import is_test_configuration
@@ -69,13 +69,12 @@ async def find_by_linters(change: Change, means: ReviewMeans) -> SourceResult:
 async def _lint(lint: _Lint) -> SourceResult:
     means = lint.means
     head = await asyncio.to_thread(_linted_tree, lint)
-    worktree = await lint.checkouts.of(head)
-    plan = await asyncio.to_thread(_plan, lint, worktree.tree)
+    plan = await asyncio.to_thread(_plan, lint, (await lint.checkouts.of(head)).tree)
     if not plan.checks:
         return SourceResult(skipped=tuple(Skipped("", note) for note in plan.notes), ran=False)
     checks = [replace(check, timeout=means.seconds_left(check.timeout)) for check in plan.checks]
     means.tell(f"linters: {', '.join(check.name for check in checks)}")
-    results = await _run_side_by_side(lint, checks, worktree.place())
+    results = await _run_side_by_side(lint, checks, head)
     return SourceResult(
         findings=tuple(finding for result in results for finding in result.findings),
         dropped=tuple(dropped for result in results for dropped in result.dropped),
@@ -89,14 +88,15 @@ async def _lint(lint: _Lint) -> SourceResult:
     )
 
 
-async def _run_side_by_side(lint: _Lint, checks: Sequence[Check], place: Place) -> list[SourceResult]:
+async def _run_side_by_side(lint: _Lint, checks: Sequence[Check], head: str) -> list[SourceResult]:
     """Run linters as many at a time as there are processors; each is compared with the base while others still run."""
-    await asyncio.to_thread(show_modules, place, lint.sandbox)  # while no command is in the tree
+    worktree = await lint.checkouts.of(head)
+    await asyncio.to_thread(show_modules, worktree.place(), lint.sandbox)  # while no command is in the tree
     gate = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def run(check: Check) -> SourceResult:
         async with gate:
-            (done,) = await _run(lint, check, place)
+            done = await _run(lint, check, head)
         return await _compare(lint, check, done)
 
     tasks = [asyncio.create_task(run(check)) for check in checks]
@@ -108,11 +108,31 @@ async def _run_side_by_side(lint: _Lint, checks: Sequence[Check], place: Place) 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _run(lint: _Lint, check: Check, place: Place) -> tuple[CheckRun, ...]:
-    """Run a linter on one of the trees, with what it has kept of others."""
-    repository = lint.checkouts.repository.root
-    check, kept = with_cache(check, repository, untrusted=lint.change.untrusted)
-    return await run_checks([check], place, lint.sandbox, builds=kept)
+async def _run(lint: _Lint, check: Check, tree: str) -> CheckRun:
+    """Return what a linter says of one of the trees; it is kept, for the next review may be of the same.
+
+    Not of a change that is not trusted, nor what a tool says that is not known: it may go by more than the files.
+    """
+    checkouts = lint.checkouts
+    repository = checkouts.repository.root
+    cache = CheckCache(cache_dir("checks"))
+    key = check_key(
+        tree,
+        [replace(check, timeout=0)],
+        sandbox_kind=lint.sandbox.kind,
+        repository=repository,
+        environ=lint.means.environ,
+        extra=("review", lint.means.settings.sandbox.model_dump_json(), *checkouts.include),
+    )
+    is_kept = tree == lint.base or (linter_of(check.command) is not None and not lint.change.untrusted)
+    known = await asyncio.to_thread(cache.get, key) if is_kept else None
+    if known is None:
+        place = (await checkouts.of(tree)).place()
+        cached, kept = with_cache(check, repository, untrusted=lint.change.untrusted)
+        known = await run_checks([cached], place, lint.sandbox, builds=kept)
+        if is_kept and not _problem(known[0]):
+            await asyncio.to_thread(cache.put, key, known)
+    return known[0]
 
 
 def _linted_tree(lint: _Lint) -> str:
@@ -156,7 +176,7 @@ async def _compare(lint: _Lint, check: Check, run: CheckRun) -> SourceResult:
         file = lint.change.by_path.get(found.path)
         (on_change if file and _touches(file, found) else elsewhere).append(found)
     dropped = [Dropped(ELSEWHERE, len(elsewhere))] if elsewhere else []
-    if on_change:
+    if any(lint.change.by_path[found.path].status != "created" for found in on_change):
         before = await _base_run(lint, check)
         fresh = _new(before.findings if before else (), elsewhere, on_change, _moved(lint.change))
         dropped += [Dropped(KNOWN, len(on_change) - len(fresh))] if len(fresh) < len(on_change) else []
@@ -191,25 +211,10 @@ def _touches(file: ChangedFile, found: check_records.Finding) -> bool:
 
 
 async def _base_run(lint: _Lint, check: Check) -> CheckRun | None:
-    """Return what a linter gives on the base, from the cache where it has run there before; None where it can't run."""
-    change, checkouts = lint.change, lint.checkouts
-    check = _on_base(check, change)
-    cache = CheckCache(cache_dir("checks"))
-    key = check_key(
-        lint.base,
-        [replace(check, timeout=0)],
-        sandbox_kind=lint.sandbox.kind,
-        repository=checkouts.repository.root,
-        environ=lint.means.environ,
-        extra=("review", *checkouts.include),
-    )
-    known = await asyncio.to_thread(cache.get, key)
-    if known is None:
-        lint.means.tell(f"{check.name} on the base")
-        worktree = await checkouts.of(lint.base)
-        known = await _run(lint, check, worktree.place())
-        await asyncio.to_thread(cache.put, key, known)
-    return known[0] if known and not _problem(known[0]) else None
+    """Return what a linter gives on the base; None where it can't run there."""
+    lint.means.tell(f"{check.name} on the base")
+    run = await _run(lint, _on_base(check, lint.change), lint.base)
+    return None if _problem(run) else run
 
 
 def _on_base(check: Check, change: Change) -> Check:
