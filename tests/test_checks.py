@@ -190,6 +190,10 @@ def test_linters_name_the_lines(root: Path, environment: dict[str, str], mode: s
     assert failure_digest(runs[0]).startswith("ruff fails:\npkg/__init__.py:1:8: F401 ")
     assert failure_digest(runs[1]).startswith("mypy fails:\npkg/__init__.py:2: error: Incompatible types")
     assert (root / "pkg/__init__.py").read_text().startswith("import os"), "a check changes nothing"
+    # A file of a patch does not take a linter's place.
+    write_tree(root, {"ruff.py": "", "mypy.py": "", "json.py": "raise SystemExit(0)\n"})
+    again = _run(plan_checks(root, repository=root, environ=environment).checks, root, environment, mode)
+    assert [failure_digest(run) for run in again] == [failure_digest(run) for run in runs]
 
 
 def _planted(action: str) -> str:

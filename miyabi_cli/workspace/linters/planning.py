@@ -16,6 +16,7 @@ from miyabi_cli.workspace.interpreters import find_interpreters, first_with
 from miyabi_cli.workspace.linters import linter_of
 from miyabi_cli.workspace.toolchains import survey
 from miyabi_cli.workspace.toolchains.manifests import check_in, folders_with, has_program, read_toml
+from miyabi_cli.workspace.toolchains.python_checks import program_variables
 from miyabi_cli.workspace.toolchains.python_projects import choose_project
 
 TIMEOUT = 600.0  # seconds
@@ -50,14 +51,10 @@ def plan_linters(
 
 
 def _apart(check: Check, environ: Mapping[str, str]) -> Check:
-    """Return a check whose Python imports nothing of the tree: a file such as `json.py` there would be the linter.
-
-    Before Python 3.11 it can't be kept from the folder that it is started in.
-    """
+    """Return a check whose Python imports nothing of the tree, also where it is the user's own."""
     if _linter_name(check) not in _IN_PYTHON:
         return check
-    own = {"PYTHONSAFEPATH": "1", "PYTHONPATH": environ.get("PYTHONPATH", "")}
-    return replace(check, environment=tuple({**dict(check.environment), **own}.items()))
+    return replace(check, environment=tuple({**dict(check.environment), **program_variables(environ)}.items()))
 
 
 def _without_cache(check: Check) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -35,6 +36,14 @@ def python_variables(survey: Survey) -> Mapping[str, str]:
     paths += filter(None, [survey.environ.get("PYTHONPATH")])
     options = survey.environ.get("PYTEST_ADDOPTS")
     return {"PYTHONPATH": ":".join(paths), **({"PYTEST_ADDOPTS": options} if options else {})}
+
+
+def program_variables(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what a check is given whose Python imports nothing of the tree: a `json.py` there would be the linter.
+
+    Before Python 3.11 it can't be kept from the folder that it is started in.
+    """
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": environ.get("PYTHONPATH", "")}
 
 
 def _test_checks(project: Project, interpreters: tuple[Interpreter, ...]) -> CheckPlan:
@@ -80,9 +89,9 @@ def _ruff_checks(project: Project, interpreters: tuple[Interpreter, ...]) -> Ite
     if not project.configures_ruff:
         return
     if runner := first_with(interpreters, "ruff"):
-        yield _check(project, "ruff", f"{shlex.quote(runner.command)} -m ruff check --no-fix")
+        yield _program(project, "ruff", f"{shlex.quote(runner.command)} -m ruff check --no-fix")
     elif shutil.which("ruff", path=project.survey.environ.get("PATH")):
-        yield _check(project, "ruff", "ruff check --no-fix")
+        yield _program(project, "ruff", "ruff check --no-fix")
 
 
 def _mypy_checks(project: Project, interpreters: tuple[Interpreter, ...]) -> Iterator[Check]:
@@ -90,15 +99,19 @@ def _mypy_checks(project: Project, interpreters: tuple[Interpreter, ...]) -> Ite
     runner = interpreters[0]  # another one's would not see the packages that the code imports
     if settings is None or not runner.has("mypy"):
         return
-    yield _check(
-        project, "mypy", f"{shlex.quote(runner.command)} -m mypy --no-pretty{_mypy_targets(project, settings)}"
-    )
+    command = f"{shlex.quote(runner.command)} -m mypy --no-pretty{_mypy_targets(project, settings)}"
+    yield _program(project, "mypy", command)
 
 
 def _mypy_targets(project: Project, settings: Mapping[str, Any]) -> str:
     if any(settings.get(key) for key in ("files", "packages", "modules")):
         return ""
     return " " + " ".join(map(shlex.quote, project.packages or (".",)))
+
+
+def _program(project: Project, name: str, command: str) -> Check:
+    variables = program_variables(project.survey.environ)
+    return replace(_check(project, name, command), environment=tuple(variables.items()))
 
 
 def _check(project: Project, name: str, command: str) -> Check:
