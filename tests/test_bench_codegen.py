@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,6 +230,9 @@ def test_a_server_that_is_away_for_all_ends_it_early_and_a_cap_keeps_the_work(be
         more = ("--endpoint", server.url, "--model", "gpt-oss-20b", "--max-cost", "0", "--limit", "4")
         ran = bench.run("--suite", suite, *more, env={"MIYABI_PRICES": '{"gpt-oss-20b": {"input": 1, "output": 1}}'})
         assert (ran.code, server.requests) == (5, []), ran.stderr
+    with chat_server(lambda *_: time.sleep(3)) as server:  # time that is over is the task's own failure
+        ran = bench.run("--suite", suite, *model(server), "--max-time", "1", "--limit", "1", "--output", "late.json")
+        assert (ran.code, bench.report("late.json")["results"][0]["failure"]) == (0, "limit"), ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,15 @@ from miyabi_cli.bench.document import Document
 from miyabi_cli.bench.journal import Journal
 from miyabi_cli.bench.scoring import change_against, summarise
 from miyabi_cli.bench.tasks import BenchTask
-from miyabi_cli.bench.trials import Means, Row, do_trial
+from miyabi_cli.bench.trials import UNASKED, Means, Row, do_trial
 from miyabi_cli.errors import MachineError, UsageError
 from miyabi_cli.locks import locked, take_lock
 from miyabi_cli.places import cache_dir
 from miyabi_cli.workspace.removal import remove_tree
 
 # The kinds of failures that are no task's own: so many in a row, and the others are not tried.
-COMMON = ("provider_unreachable", "provider_refused", "provider_overloaded", "budget", "sandbox", "machine")
+COMMON = ("provider_unreachable", "provider_refused", "provider_overloaded", UNASKED, "sandbox", "machine")
 MOST_IN_A_ROW = 3
-UNASKED = "budget"  # what a run is ended by that a cap let ask nothing
 LOCK = "lock"
 
 
@@ -101,9 +100,8 @@ def named_apart(tasks: Sequence[BenchTask]) -> tuple[BenchTask, ...]:
 
 def common_kind(row: Row) -> str:
     """Return the kind of what ended a trial if that is no task's own: a server that is away, a cap that is reached."""
-    if row["status"] == "limit" and not row["usage"]["requests"]:
-        return UNASKED
-    return row["failure"] if row["failure"] in COMMON and row["passed"] is None else ""
+    is_common = row["failure"] == UNASKED or (row["failure"] in COMMON and row["passed"] is None)
+    return row["failure"] if is_common else ""
 
 
 async def run_trials(trials: Trials, means: Means, journal: Journal | None, told: Told) -> Course:

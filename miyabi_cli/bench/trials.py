@@ -25,6 +25,7 @@ MESSAGE_LIMIT = 300  # characters
 HIDDEN_FAIL = ("hidden_tests", "hidden_tests_timeout")
 # Errors of the model's own making: the task was tried, and is not solved. Of all others nothing can be told.
 OWN_ERRORS = ("broken_reply", "request_too_large", "tools_refused")
+UNASKED = "budget"  # what a run is ended by that a cap let ask nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What a run came to: its result as schemas/codegen.json has it, or its failure; and its tool calls."""
+    """What a run came to: its result as schemas/codegen.json has it, or its failure; and its tool calls.
+
+    `out_of_time`: its own time was over.
+    """
 
     run_id: str | None
     result: Mapping[str, Any] | None
@@ -46,6 +50,7 @@ class Solved:
     usage: Usage = dataclasses.field(default_factory=Usage)
     tool_calls: int = 0
     valid_tool_calls: int = 0
+    out_of_time: bool = False
 
 
 Solve = Callable[[Repository, BenchTask, Path], Awaitable[Solved]]
@@ -157,8 +162,10 @@ def _nothing(solved: Solved) -> Row:
     """Return why a run without a patch has not passed."""
     if solved.result is None:
         return {}
-    status = solved.result["status"]
-    return {"passed": False, "failure": "limit" if status == "limit" else "nothing_changed"}
+    if solved.result["status"] != "limit":
+        return {"passed": False, "failure": "nothing_changed"}
+    was_asked = solved.out_of_time or solved.result["usage"]["requests"]
+    return {"passed": False, "failure": "limit" if was_asked else UNASKED}
 
 
 def _error_row(failure: Failure) -> Row:

@@ -63,7 +63,8 @@ class Agent:
             usage = error.usage if isinstance(error, ProviderError) else Usage()
             found = explain(error, begun)
             failure = Failure(found.kind, self.access.redactor.redact(found.message), int(found.code))
-        return Solved(run_id, result, failure, usage, counts.calls, counts.valid)
+        out_of_time = result is not None and result["seconds"] >= self.access.settings.limits.seconds
+        return Solved(run_id, result, failure, usage, counts.calls, counts.valid, out_of_time)
 
     def _request(self, repository: Repository, task: BenchTask) -> CodegenRequest:
         from miyabi_cli.codegen.request import CodegenRequest, Wishes

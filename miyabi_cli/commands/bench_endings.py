@@ -26,7 +26,8 @@ HINT = "with --output FILE the same command goes on with what is left"
 
 def exit_code_of_trials(document: Document, course: Course, least: float | None) -> int:
     """Return what the benchmark ends with. Raises MiyabiError where it was given up."""
-    from miyabi_cli.bench.codegen import UNASKED, common_kind
+    from miyabi_cli.bench.codegen import common_kind
+    from miyabi_cli.bench.trials import UNASKED
 
     if course.given_up is not None:
         raise _given_up(common_kind(course.given_up), str(course.given_up.get("message") or "a cap was reached"))
@@ -55,7 +56,8 @@ def error_of_trials(document: Document, reason: str = "") -> str:
 
 def _given_up(kind: str, message: str) -> MiyabiError:
     """Return the error that ends a benchmark whose last trials all ended by the same."""
-    from miyabi_cli.bench.codegen import MOST_IN_A_ROW, UNASKED
+    from miyabi_cli.bench.codegen import MOST_IN_A_ROW
+    from miyabi_cli.bench.trials import UNASKED
 
     told = f"{MOST_IN_A_ROW} trials in a row: {message}"
     if kind == UNASKED:
