@@ -232,8 +232,8 @@ def _pass_change(pairs: Sequence[tuple[Trials, Trials]]) -> Change:
         return change
     told = [(a[0].get("passed"), b[0].get("passed")) for a, b in pairs]
     known = [(a, b) for a, b in told if a is not None and b is not None]
-    lost, won = known.count((True, False)), known.count((False, True))
-    return Change("", "pass_rate", "higher", change.before, change.after, mcnemar(lost, won, len(known)))
+    counts = (known.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False)))
+    return Change("", "pass_rate", "higher", change.before, change.after, mcnemar(*counts))
 
 
 def _paired(

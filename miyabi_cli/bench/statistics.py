@@ -15,9 +15,8 @@ from typing import TypeVar
 
 LEVEL = 0.05  # a difference that chance makes more rarely is significant
 RESAMPLES = 2000
-MOST_DRAWN, MOST_EXACT = 1000, 200  # values, and pairs that differ: for more a formula is as good, and soon done
+MOST_DRAWN = 1000  # values: for more a formula is as good, and soon done
 FEWEST_DRAWS, TOLD = 200, 0.9  # of very many pairs; the share of draws that have to give a figure
-HALVINGS = 50
 SEED = 20260101
 
 Interval = tuple[float, float]
@@ -75,21 +74,18 @@ def compare_intervals(first: float, first_interval: Interval, second: float, sec
     return Difference((low, high), method="intervals")
 
 
-def mcnemar(lost: int, won: int, pairs: int) -> Difference:
-    """Compare paired passes and failures exactly (McNemar 1947, binomial); the interval is that of the share won more.
+def mcnemar(both: int, lost: int, won: int, neither: int) -> Difference:
+    """Compare paired passes and failures exactly (McNemar 1947, binomial).
 
-    `lost`: pairs that only the first passed; `won`: only the second; `pairs`: all. The interval is that of the share of
-    `won` among the pairs that differ, taken to all pairs.
+    `both`: pairs that both have passed; `lost`: only the first; `won`: only the second. The interval is that of the
+    difference of shares (Newcombe 1998, Statistics in Medicine 17, 2635, method 10): the exact test says whether there
+    is a difference, and this how large.
     """
+    pairs, differing = both + lost + won + neither, lost + won
     if not _can_tell(pairs):
         return UNKNOWN
-    differing = lost + won
-    if not differing:
-        return Difference((0.0, 0.0), 1.0, "McNemar")
     tail = sum(math.comb(differing, k) for k in range(min(lost, won) + 1)) / 2**differing
-    low, high = _exact_interval(won, differing)
-    scale = differing / pairs
-    return Difference(((2 * low - 1) * scale, (2 * high - 1) * scale), min(1.0, 2 * tail), "McNemar")
+    return Difference(_paired_interval(both, lost, won, neither), min(1.0, 2 * tail), "McNemar")
 
 
 def compare_pairs(differences: Sequence[float]) -> Difference:
@@ -150,27 +146,22 @@ def _normal_difference(mean: float, spread: float) -> Difference:
     return Difference(ends, 2 * min(normal.cdf(0.0), normal.cdf(2 * mean)), "normal")
 
 
-def _exact_interval(part: int, whole: int) -> Interval:
-    """Return the interval of a share that fits the exact test (Clopper and Pearson 1934); Wilson's of a large one."""
-    if whole > MOST_EXACT:
-        return wilson_interval(part, whole) or (0.0, 1.0)
-    low = 0.0 if part == 0 else _solved(lambda share: LEVEL / 2 - (1 - _at_most(part - 1, whole, share)))
-    high = 1.0 if part == whole else _solved(lambda share: _at_most(part, whole, share) - LEVEL / 2)
-    return low, high
+def _paired_interval(both: int, lost: int, won: int, neither: int) -> Interval:
+    """Return the interval of how much larger a second share is than the first, of the same pairs."""
+    pairs = both + lost + won + neither
+    sides = (both + lost, both + won)
+    first, second = (side / pairs for side in sides)
+    (first_low, first_high), (second_low, second_high) = (wilson_interval(side, pairs) or (0.0, 1.0) for side in sides)
+    together = both * neither - lost * won
+    spread = math.sqrt(math.prod((side * (pairs - side)) for side in sides))
+    correlation = (max(0.0, together - pairs / 2) if together > 0 else together) / spread if spread else 0.0
 
+    def reach(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))
 
-def _at_most(hits: int, count: int, share: float) -> float:
-    """Return the chance of so many hits or fewer, for a share between 0 and 1."""
-    return sum(math.comb(count, k) * share**k * (1 - share) ** (count - k) for k in range(hits + 1))
-
-
-def _solved(falling: Callable[[float], float]) -> float:
-    """Return where a falling function of a share is 0, by halving."""
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return low
+    change = second - first
+    low = change - reach(second - second_low, first_high - first)
+    return low, change + reach(second_high - second, first - first_low)
 
 
 def _can_tell(pairs: int) -> bool:
