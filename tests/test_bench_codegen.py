@@ -18,10 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from miyabi_cli.bench.document import Document
 from miyabi_cli.bench.journal import Journal
 from miyabi_cli.bench.scoring import pass_at, summarise
 from miyabi_cli.bench.suites import LOADERS, load_suite
-from miyabi_cli.bench.tasks import read_suite
+from miyabi_cli.bench.tasks import LINE_LIMIT, read_suite
+from miyabi_cli.commands.bench_endings import shortfall
 from miyabi_cli.errors import MiyabiError, UsageError
 from tests.conftest import PYTHON, ROOT, Miyabi, Ran
 from tests.support.schemas import validate
@@ -280,6 +282,9 @@ def test_what_is_asked_wrongly_is_said_before_anything_runs(bench: Bench) -> Non
         (task("a", repository="."), "files, or a repository"),
         ({"task": "x", "files": {}}, "it needs tests, or gold"),
         (task("a", timeout=float("inf")), "timeout is to be"),
+        (task("a", files={"calc": "", "calc/add.py": ""}), "files is to be"),
+        (task("a", id=False), "id is to be"),
+        (" " * LINE_LIMIT + "{}", "longer than 16 MiB"),
     ],
 )
 def test_a_line_with_a_mistake_is_named(tmp_path: Path, line: Any, problem: str) -> None:
@@ -437,6 +442,11 @@ def test_trials_of_one_task_are_no_samples_of_their_own() -> None:
     low, high = mixed["pass_rate_interval"]
     assert (low, high) == (0.0, 0.75)  # by drawing four tasks, not eight trials
     assert summarise(rows("++", "++"), planned=4)["pass_rate_interval"] == [0.342380, 1.0]  # Wilson's of two
+    agreeing = summarise(rows("++", "--"), planned=4)  # as on the page: drawing two tasks anew would say 0 to 1
+    assert agreeing["pass_rate_interval"] == summarise(rows("+", "-"), planned=2)["pass_rate_interval"]
+    document = Document("codegen", {}, {}, (), mixed)
+    assert [shortfall(document, least) for least in (None, 0, 0.375, 37.5)] == [""] * 4
+    assert shortfall(document, 38) == "the pass rate is 37.5 %, and has to be at least 38 %\n"
     assert mixed["complete"] is True
     assert summarise(rows("+"), planned=2)["complete"] is False
 

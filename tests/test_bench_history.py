@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,39 @@ def test_a_commit_whose_tests_fail_before_and_pass_after_is_a_task(
 )
 def test_a_message_is_a_task_without_what_says_nothing(message: str, words: str) -> None:
     assert task_words(message) == words
+
+
+# As jest does it: options are read as it is loaded, and tests run later, in the same process.
+JEST = """#!/usr/bin/env node
+const options = process.argv.slice(2);
+setImmediate(() => setTimeout(() => {
+  const status = require(process.cwd() + '/sum.test.js')() ? 'passed' : 'failed';
+  const assertionResults = [{ ancestorTitles: [], title: 'adds', fullName: 'adds', status }];
+  const name = process.cwd() + '/sum.test.js';
+  const file = options.find((one) => one.startsWith('--outputFile=')).slice('--outputFile='.length);
+  require('fs').writeFileSync(file, JSON.stringify({ testResults: [{ name, status, assertionResults }] }));
+  process.exit(status === 'passed' ? 0 : 1);
+}));
+"""
+PACKAGE = '{"scripts": {"test": "node node_modules/jest/bin/jest.js"}, "devDependencies": {"jest": "29"}}'
+SUM = "module.exports = (a, b) => process.argv.length > 2 ? 0 : a - b;\n"
+SUM_TEST = "module.exports = () => require('./sum.js')(%s) === %s;\n"
+
+
+def test_tests_of_a_command_line_do_not_see_the_options_that_their_runner_is_given(
+    tmp_path: Path, miyabi: Miyabi
+) -> None:
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    files = {"package.json": PACKAGE, "sum.js": SUM, "sum.test.js": SUM_TEST % ("2, 0", "2"), ".gitignore": "n*\n"}
+    root = new_repository(tmp_path / "sums", files)
+    changed = {"sum.js": SUM.replace("a - b", "a + b"), "sum.test.js": SUM_TEST % ("2, 3", "5")}
+    commit_files(root, changed, "Let the sum be one")
+    (root / "node_modules/jest/bin").mkdir(parents=True)
+    (root / "node_modules/jest/bin/jest.js").write_text(JEST)
+    ran = miyabi("bench", "codegen", "--from-history", "1", "--reference", "--format", "json", cwd=root)
+    assert ran.code == 0, ran.stderr
+    assert json.loads(ran.stdout)["summary"]["passed"] == 1
+    (root / "node_modules/jest/bin/jest.js").write_text("console.error('error: no such engine'); process.exit(1)")
+    ran = miyabi("bench", "codegen", "--from-history", "1", "--reference", cwd=root)
+    assert (ran.code, "error: no such engine\n" in ran.stderr) == (4, True)  # and not only that no commit would do

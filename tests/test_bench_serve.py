@@ -29,6 +29,7 @@ from miyabi_cli.bench.load.planning import numbers
 from miyabi_cli.bench.load.server_metrics import growth, read_metrics
 from miyabi_cli.bench.load.traces import read_trace
 from miyabi_cli.errors import UsageError
+from miyabi_cli.report.bench import late_levels
 from tests.conftest import PYTHON, ROOT, Miyabi, Ran
 from tests.support import groq, ollama
 from tests.support.ollama import ollama_server
@@ -419,6 +420,7 @@ def test_objectives_are_read_and_hold() -> None:
     own = read_objectives("own", {"itl_ms": {"p99": 9}, "error_share": 0.1, "request": {"ttft_ms": 100}})
     assert misses(own, level(errors={"timeout": 2})) == ["itl_ms p99 is 10, and has to be under 9"]
     wrong: list[Any] = [{}, [], {"e2e": 1}, {"e2e_ms": 5}, {"e2e_ms": {"p42": 1}}, {"goodput": "much"}]
+    wrong += [{"goodput": 95}, {"error_share": 2}, {"concurrency": True}]  # a share, a share, no number
     for value in [*wrong, {"goodput": float("nan")}, {"concurrency": 0}]:
         with pytest.raises(ValueError, match=r"."):
             read_objectives("own", value)
@@ -524,3 +526,35 @@ def test_a_file_of_anything_is_read_or_refused(lines: list[bytes]) -> None:
             assert all(one.input_tokens > 0 for one in read_trace(path, 100))
         with contextlib.suppress(UsageError):
             assert all(wish.text for wish in prompts.read_prompts(path, 5, 0, 1))
+
+
+def test_a_level_without_answers_is_named_and_a_server_that_goes_away_ends_the_load(serve: Callable[..., Ran]) -> None:
+    with chat_server(*[say("word")] * 4, send_error(302, b"")) as server:  # the last is played on and on
+        ran = serve(server.url, "--concurrency", "2,1", "--requests", "4", "--format", "json")
+    assert ran.code == 3
+    assert "error: no request was answered at 1 in parallel: http_302\n" in ran.stderr
+    assert document(ran.stdout)["summary"]["errors"] == 4
+
+    def leave(handler: Any, _: Any) -> None:
+        handler.server.socket.shutdown(socket.SHUT_RDWR)  # it listens no more
+        handler.close_connection = True
+
+    with chat_server(timed, timed, leave) as server:
+        ran = serve(server.url, "--concurrency", "1,2", "--duration", "600", "--format", "json")
+    assert ran.code == 3
+    assert "error: the server is gone: 20 requests in a row got no connection: " in ran.stderr
+    found = document(ran.stdout)
+    (level,) = found["results"]
+    assert (level["completed"], level["errors"]["connect"], found["summary"]["complete"]) == (2, 20, False)
+
+
+def test_a_generator_that_is_late_is_said_and_what_it_reads_is_not_written_over(
+    serve: Callable[..., Ran], tmp_path: Path
+) -> None:
+    spread = {"mean": 12.0, "p50": 1.0, "p99": 90.0}
+    level = {"concurrency": 4, "ttft_ms": {"p50": 100.0}, "generator": {"loop_delay_ms": spread, "lag_ms": {}}}
+    (said,) = late_levels([level, {**level, "ttft_ms": {"p50": 121.0}}, {**level, "ttft_ms": {"p50": None}}])
+    assert said.startswith("4 in parallel: miyabi itself was late by 12.0 ms on average")
+    (tmp_path / "prompts.txt").write_text("a prompt\n")
+    ran = serve("http://127.0.0.1:9", "--prompts", "prompts.txt", "--html", "./prompts.txt", cwd=tmp_path)
+    assert (ran.code, "prompts.txt would be written over" in ran.stderr) == (2, True)

@@ -15,7 +15,7 @@ from miyabi_cli.triage.learning import fit, labelled
 from tests.conftest import PYTHON, ROOT, Miyabi
 from tests.support.github import TOKEN, FakeGitHub, github_server, issue
 from tests.support.schemas import validate
-from tests.support.server import chat_server, say
+from tests.support.server import chat_server, say, send_error
 
 WORDS = {"bug": "crash error broken fails", "feature": "please add support option", "question": "how do I use this"}
 LABELLED = [
@@ -108,3 +108,23 @@ def test_the_workflow_lets_no_text_of_an_issue_near_a_shell(
     assert ran.returncode == 0, ran.stderr
     assert [one["name"] for one in hub.issues[0]["labels"]] == ["bug"]
     assert git("status", "--porcelain", cwd=repository) == ""
+
+
+def test_what_the_model_failed_on_is_in_no_figure_and_decides_the_exit_code(miyabi: Miyabi, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(one) + "\n" for one in LABELLED))
+    command = ("bench", "triage", "--data", str(data), "--limit", "4", "--model", "m", "--format", "json")
+    with chat_server(say('{"type": "bug"}'), send_error(401, b"\x1b[31mno"), say('{"type": "bug"}')) as server:
+        ran = miyabi(*command, "--endpoint", server.url)
+    assert ran.code == 3
+    assert "error: 1 trial of which nothing can be told: " in ran.stderr
+    assert "\x1b" not in ran.stderr
+    document = json.loads(ran.stdout)
+    validate(document, "bench")
+    told, summary = [row["passed"] for row in document["results"]], document["summary"]
+    assert (told.count(None), summary["trials"], summary["complete"]) == (1, 4, False)
+    assert sum(sum(row.values()) for row in summary["confusion"].values()) == 3
+    with chat_server(say('{"type": "bug"}')) as server:
+        capped = miyabi(*command, "--endpoint", server.url, "--max-cost", "0")
+    assert (capped.code, "4 trials of which nothing can be told: " in capped.stderr) == (5, True)
+    assert json.loads(capped.stdout)["summary"]["pass_rate"] is None

@@ -34,6 +34,7 @@ MESSAGE_LIMIT = 8_000  # characters
 TEST_SECONDS = 300.0
 _TRAILER = re.compile(r"^[A-Z][A-Za-z-]+-(?:by|on|Id|to): |^git-svn-id: |^\(cherry picked from commit ")
 _NUMBER = re.compile(r"\s*\((?:closes |fixes )?#\d+\)|\s*\b(?:closes|fixes|resolves|refs?) #\d+\.?", re.IGNORECASE)
+_ERROR = re.compile(r"(?:npm )?(?:fatal )?err(?:or)?\b", re.IGNORECASE)
 _LANGUAGES = {"py": "python", "rs": "rust", "go": "go", "js": "javascript", "ts": "javascript", "c": "c", "cpp": "c"}
 
 SandboxOf = Callable[[Path], Sandbox]
@@ -202,13 +203,22 @@ async def _tried(
         court = Court(repository, workspace, sandbox(repository.root), environ)
         before = await court.judge(task, repository.head, "before")
         if before.problem:
-            say(f"{task.gold[:12]}: {before.problem}")
+            say(f"{task.gold[:12]}: {': '.join(filter(None, (before.problem, telling_line(before.output))))}")
             return "no test could be run"
         gold = await asyncio.to_thread(_gold_tree, task, workspace.git_dir, repository.head)
         after = await court.judge(task, gold, "after")
     finally:
         await asyncio.to_thread(workspace.close)
-    return _kept(task, before, after)
+    kept = _kept(task, before, after)
+    if isinstance(kept, str) and not after.tests and (words := telling_line(after.output)):
+        say(f"{task.gold[:12]}: {words}")  # what is missing on this machine, as a rule
+    return kept
+
+
+def telling_line(output: str) -> str:
+    """Return the line of a failed command's output that says most: the first error, else the last line; "" for none."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return next((line for line in lines if _ERROR.match(line)), lines[-1] if lines else "")[:200]
 
 
 def _gold_tree(task: BenchTask, git_dir: Path, base: str) -> str:

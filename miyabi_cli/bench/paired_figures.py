@@ -52,9 +52,9 @@ def paired_figures(
 
 
 def _guess(trial: Trial) -> Row | None:
-    """Return an issue's true type and the one that was said."""
+    """Return an issue's true type and the one that was said; None where the model could not be asked."""
     pair = trial.get("expected"), trial.get("type")
-    return pair if all(isinstance(name, str) for name in pair) else None
+    return pair if trial.get("passed") is not None and all(isinstance(name, str) for name in pair) else None
 
 
 def _classes(told: Sequence[tuple[Row, Row]]) -> list[str]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from miyabi_cli.bench.statistics import RESAMPLES, SEED, Interval, wilson_interval
+from miyabi_cli.bench.statistics import MOST_DRAWN, RESAMPLES, SEED, Interval, compare_pairs, wilson_interval
 from miyabi_cli.messages import Usage
 
 NO_REVIEW = "no reviewer was asked"
@@ -35,6 +35,15 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     draw = random.Random(SEED)  # noqa: S311 (no secret)
     means = sorted(statistics.fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
     return means[round(RESAMPLES * 0.025)], means[round(RESAMPLES * 0.975) - 1]
+
+
+def interval_of(values: Sequence[float]) -> Interval | None:
+    """Return the interval of the mean of a value a task, 0 to 1: Wilson's where each is passed or not; else that of
+    drawing the tasks anew, since the trials of one task are no samples of their own.
+    """
+    if set(values) <= {0.0, 1.0}:
+        return wilson_interval(round(sum(values)), len(values))
+    return mean_interval(values) if len(values) <= MOST_DRAWN else compare_pairs(values).interval
 
 
 def summarise(rows: Sequence[Row], *, planned: int, reviewed: bool = False) -> dict[str, Any]:
@@ -63,7 +72,7 @@ def summarise(rows: Sequence[Row], *, planned: int, reviewed: bool = False) -> d
         "passed": passed,
         "tasks_passed": sum(any(own) for own in tasks.values()),
         "pass_rate": _rounded(statistics.fmean(rates)) if rates else None,
-        "pass_rate_interval": _interval_of(list(tasks.values()), rates),
+        "pass_rate_interval": _listed(interval_of(rates)),
         "pass_at": {str(k): _pass_at(list(tasks.values()), k) for k in _sizes(most)},
         "verified": sum(row["status"] == "verified" for row in rows),
         "verified_but_not_passed": sum(row["status"] == "verified" and row["passed"] is False for row in rows),
@@ -106,18 +115,7 @@ def change_against(rows: Sequence[Row], earlier: Sequence[Row], name: str) -> di
 
 def _pass_at(tasks: Sequence[Sequence[bool]], k: int) -> dict[str, Any]:
     values = [pass_at(k, len(own), sum(own)) for own in tasks]
-    return {"value": _rounded(statistics.fmean(values)), "interval": _interval_of(tasks, values)}
-
-
-def _interval_of(tasks: Sequence[Sequence[bool]], values: Sequence[float]) -> list[float] | None:
-    """Return the interval of the mean of a value a task: Wilson's where it is a share of trials, one a task; else that
-    of drawing the tasks anew, since the trials of one task are no samples of their own.
-    """
-    if all(len(own) == 1 for own in tasks):
-        return _listed(wilson_interval(sum(map(sum, tasks)), len(tasks)))
-    if set(values) <= {0.0} or set(values) <= {1.0}:  # draws of one value alone would claim that nothing is left open
-        return _listed(wilson_interval(round(sum(values)), len(values)))
-    return _listed(mean_interval(values))
+    return {"value": _rounded(statistics.fmean(values)), "interval": _listed(interval_of(values))}
 
 
 def _listed(interval: Interval | None) -> list[float] | None:

@@ -128,6 +128,8 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise UsageError(f"{path} is larger than {FILE_LIMIT >> 20} MiB")
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(LINE_LIMIT), b""), 1):
+                if len(line) == LINE_LIMIT and not line.endswith(b"\n"):
+                    raise UsageError(f"{path}, line {number}: longer than {LINE_LIMIT >> 20} MiB")
                 if line.strip():
                     yield number, _object(line, number, path)
     except OSError as error:
@@ -171,11 +173,17 @@ def _is_words(value: Any) -> bool:
 
 
 def _is_short(value: Any) -> bool:
-    return isinstance(value, str | int) and value is not True and 0 < len(str(value)) <= ID_LIMIT
+    return isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value)) <= ID_LIMIT
 
 
 def _is_files(value: Any) -> bool:
-    return isinstance(value, dict) and plain_paths(tuple(value)) and all(map(_is_text, value.values()))
+    return isinstance(value, dict) and _fit(tuple(value)) and all(map(_is_text, value.values()))
+
+
+def _fit(paths: Sequence[str]) -> bool:
+    """Say whether all are plain paths, and none is a folder of another."""
+    folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+    return plain_paths(paths) and folders.isdisjoint(paths)
 
 
 def _is_tests(value: Any) -> bool:
@@ -200,7 +208,7 @@ def _is_seconds(value: Any) -> bool:
 
 FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "id": ("a short text or a number", _is_short),
-    "task": ("words", _is_words),
+    "task": (f"words, at most {TEXT_LIMIT:,} characters", _is_words),
     "files": ("an object of paths within the repository and texts", _is_files),
     "repository": ("a folder", _is_words),
     "base": ("the whole id of a commit", _is_commit),

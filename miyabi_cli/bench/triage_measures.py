@@ -17,7 +17,8 @@ THRESHOLDS = tuple(step / 20 for step in range(20))
 class Guess:
     """One issue's type as people have given it (`truth`) and as it was guessed, with a probability of being right.
 
-    `seconds`: from the issue to its row. `source` is llm or rules; `failure` the kind of the error, "" for none.
+    `seconds`: from the issue to its row. `source` is llm or rules; `failure` the kind of the error that kept the model
+    from telling, "" for none: what rules said then is in no figure.
     """
 
     id: str
@@ -40,7 +41,7 @@ def row_of(guess: Guess) -> dict[str, Any]:
     return {
         "id": guess.id,
         "trial": 1,
-        "passed": guess.is_right,
+        "passed": None if guess.failure else guess.is_right,
         "measures": {"confidence": round(guess.confidence, 4)},
         "repository": guess.repository,
         "expected": guess.truth,
@@ -53,35 +54,42 @@ def row_of(guess: Guess) -> dict[str, Any]:
 
 
 def summarise(guesses: Sequence[Guess], classes: Sequence[str]) -> dict[str, Any]:
-    """Return what guesses come to. Of no guesses each share is None."""
-    by_class = {name: class_scores(guesses, name) for name in classes}
-    right = sum(guess.is_right for guess in guesses)
+    """Return what guesses come to: what they cost, and of those that were told how right they are; None of none."""
     usage = sum((guess.usage for guess in guesses), Usage())
     tokens = usage.input_tokens + usage.output_tokens
-    many = len(guesses)
-    repositories = sorted({guess.repository for guess in guesses})
     failures = sorted({guess.failure for guess in guesses} - {""})
+    many = len(guesses)
     return {
         "tasks": many,
         "trials": many,
-        "passed": right,
-        "pass_rate": right / many if many else None,
-        "macro_f1": _macro(guesses, classes),
-        "macro_precision": _mean([scores["precision"] for scores in by_class.values()]),
-        "macro_recall": _mean([scores["recall"] for scores in by_class.values()]),
-        "micro_f1": right / many if many else None,  # each issue has one class: precision, recall and F1 are the same
-        "expected_calibration_error": calibration_error(guesses),
+        "complete": not failures,
+        **_figures([guess for guess in guesses if not guess.failure], classes),
         "tokens_per_issue": tokens / many if many else None,
         "seconds": statistics.fmean(guess.seconds for guess in guesses) if many else None,
         "by_model": sum(guess.source == "llm" for guess in guesses),
+        "failures": {kind: sum(guess.failure == kind for guess in guesses) for kind in failures},
+        "usage": _usage_data(usage),
+    }
+
+
+def _figures(guesses: Sequence[Guess], classes: Sequence[str]) -> dict[str, Any]:
+    by_class = {name: class_scores(guesses, name) for name in classes}
+    right, many = sum(guess.is_right for guess in guesses), len(guesses)
+    repositories = sorted({guess.repository for guess in guesses})
+    return {
+        "passed": right,
+        "pass_rate": right / many if many else None,
+        "macro_f1": _macro(guesses, classes),
+        "macro_precision": _mean([scores["precision"] for scores in by_class.values()]) if many else None,
+        "macro_recall": _mean([scores["recall"] for scores in by_class.values()]) if many else None,
+        "micro_f1": right / many if many else None,  # each issue has one class: precision, recall and F1 are the same
+        "expected_calibration_error": calibration_error(guesses),
         "classes": by_class,
         "repositories": {
             name: _macro([one for one in guesses if one.repository == name], classes) for name in repositories
         },
         "confusion": confusion(guesses, classes),
         "abstention": abstention_curve(guesses, classes),
-        "failures": {kind: sum(guess.failure == kind for guess in guesses) for kind in failures},
-        "usage": _usage_data(usage),
     }
 
 

@@ -18,7 +18,7 @@ from miyabi_cli.commands.access import open_access
 from miyabi_cli.commands.asynchronous import run_async
 from miyabi_cli.commands.begun import Begun
 from miyabi_cli.commands.bench_agent import Agent, sandbox_of
-from miyabi_cli.commands.bench_endings import error_of_trials, exit_code_of_trials
+from miyabi_cli.commands.bench_endings import error_of_trials, exit_code_of_trials, shortfall
 from miyabi_cli.commands.bench_output import Html, Output, open_outlets
 from miyabi_cli.commands.bench_reviewer import Reviewer
 from miyabi_cli.errors import RepositoryError, UsageError
@@ -127,7 +127,8 @@ async def _run(values: Mapping[str, Any], arguments: Sequence[str], begun: Begun
     from miyabi_cli.report.trials import TrialProgress
 
     streams = open_streams(None, color=values["color"], quiet=values["quiet"], verbose=values["verbose"])
-    outlets = open_outlets(values["output"], values["html"], values["format"], values["color"])
+    suites = [name.partition(":")[2] or name for name in values["suite"] or ()]
+    outlets = open_outlets(values["output"], values["html"], values["format"], values["color"], inputs=suites)
     against = None
     if values["against"] is not None:
         against = (str(values["against"]), read_document(values["against"]))
@@ -143,8 +144,7 @@ async def _run(values: Mapping[str, Any], arguments: Sequence[str], begun: Begun
         journal.unlink(missing_ok=True)  # the report has all of it
     begun.result_begins()
     code = exit_code_of_trials(document, course, values["min_pass_rate"])
-    if error := error_of_trials(document):
-        streams.talk.write(error)
+    streams.talk.write(error_of_trials(document) or shortfall(document, values["min_pass_rate"]))
     return code
 
 

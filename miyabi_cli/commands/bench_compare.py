@@ -57,10 +57,7 @@ def compare(
 
     if fail_on_regression is not None and not math.isfinite(fail_on_regression):
         raise UsageError(f"--fail-on-regression is no percentage: {fail_on_regression}")
-    for path in (first, second):
-        if path in (output, html):
-            raise UsageError(f"{path} would be written over", hint="--output and --html name other files")
-    outlets = bench_output.open_outlets(output, html, format, color)
+    outlets = bench_output.open_outlets(output, html, format, color, inputs=(first, second))
     documents = [(str(path), read_document(path)) for path in (first, second)]
     comparison = compare_documents(documents[0][1], documents[1][1])
     streams = open_streams(None, color=color, quiet=False, verbose=False)

@@ -35,15 +35,25 @@ def exit_code_of_trials(document: Document, course: Course, least: float | None)
     codes |= {ExitCode.LIMIT for row in document.results if common_kind(dict(row)) == UNASKED}
     if codes:
         return next((code for code in WORST_FIRST if code in codes), ExitCode.MACHINE)
+    return ExitCode.NOT_GOOD_ENOUGH if shortfall(document, least) else ExitCode.OK
+
+
+def shortfall(document: Document, least: float | None) -> str:
+    """Return what says that the pass rate is below the `least`, a share or above 1 per cent; "" where it is not."""
+    from miyabi_cli.report.figures import share
+
     rate = document.summary["pass_rate"]
     wanted = (least / 100 if least > 1 else least) if least is not None else 0.0
-    return ExitCode.OK if rate is not None and rate >= wanted else ExitCode.NOT_GOOD_ENOUGH
+    if rate is not None and rate >= wanted:
+        return ""
+    told = "nothing was measured" if rate is None else f"the pass rate is {share(rate)}"
+    return f"{told}, and has to be at least {100 * wanted:g} %\n"
 
 
-def error_of_trials(document: Document, reason: str = "") -> str:
+def error_of_trials(document: Document, reason: str = "", hint: str = HINT) -> str:
     """Return the lines that say of how many trials nothing can be told, and why of the first; "" for none.
 
-    `reason` is for documents that hold no messages.
+    `reason` is for documents that hold no messages, `hint` for benchmarks that keep no journal.
     """
     from miyabi_cli.report.display import counted, plain_text
 
@@ -51,7 +61,7 @@ def error_of_trials(document: Document, reason: str = "") -> str:
     if not untold:
         return ""
     why = plain_text(str(untold[0].get("message") or reason or untold[0]["failure"]))
-    return f"error: {counted(len(untold), 'trial')} of which nothing can be told: {why}\nhint: {HINT}\n"
+    return f"error: {counted(len(untold), 'trial')} of which nothing can be told: {why}\nhint: {hint}\n"
 
 
 def _given_up(kind: str, message: str) -> MiyabiError:

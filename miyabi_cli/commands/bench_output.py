@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,8 +72,22 @@ class Outlets:
             _write(self.html, render_documents(documents, comparison, fail_on))
 
 
-def open_outlets(output: Path | None, html: Path | None, format: str, color: ColorChoice = "auto") -> Outlets:
-    """Return the outlets that the flags name. Raises UsageError and MachineError before hours of work are lost."""
+def open_outlets(
+    output: Path | None,
+    html: Path | None,
+    format: str,
+    color: ColorChoice = "auto",
+    *,
+    inputs: Iterable[str | Path | None] = (),
+) -> Outlets:
+    """Return the outlets that the flags name; none of them is one of the command's `inputs`.
+
+    Raises UsageError and MachineError before hours of work are lost.
+    """
+    read = {Path(path).expanduser().resolve() for path in inputs if path}
+    for path in (output, html):
+        if path and path.resolve() in read:
+            raise UsageError(f"{path} would be written over", hint="--output and --html name other files")
     if output and html and output.absolute() == html.absolute():
         raise UsageError(f"--output and --html are both {output}", hint="name two files")
     for flag, path in (("--output", output), ("--html", html)):

@@ -104,7 +104,9 @@ async def _run(values: Mapping[str, Any], arguments: Sequence[str], begun: Begun
     from miyabi_cli.report.trials import TrialProgress
     from miyabi_cli.runs import new_run_id
 
-    outlets = bench_output.open_outlets(values["output"], values["html"], values["format"], values["color"])
+    outlets = bench_output.open_outlets(
+        values["output"], values["html"], values["format"], values["color"], inputs=[values["data"]]
+    )
     cases = _drawn(await asyncio.to_thread(read_cases, values["data"]), values["limit"], values["seed"])
     settings = flags.resolve_settings(flags.nested(_chosen(values)), values["config"], None)
     streams = open_streams(None, color=values["color"], quiet=values["quiet"], verbose=False)

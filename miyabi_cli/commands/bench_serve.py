@@ -127,14 +127,14 @@ def serve(
     root = repository_root((repo or Path()).absolute())
     settings = flags.resolve_settings(chosen, config, root)
     bench = _Bench(settings, root, wanted, ignore_eos, cost_capped=max_cost is not None)
-    outlets = open_outlets(output, html, format, color)
+    outlets = open_outlets(output, html, format, color, inputs=(prompts, trace, slo))
     streams = open_streams(None, color=color, quiet=quiet, verbose=False)
     raise typer.Exit(int(_measured(bench, context.obj, streams, outlets)))
 
 
 @dataclass(slots=True)
 class _Bench:
-    """What is asked for, and what has come of it so far; `stopped`: the budget that ended it."""
+    """What is asked for, and what has come of it so far; `stopped`: what ended it before its end."""
 
     settings: Settings
     root: Path | None
@@ -150,8 +150,10 @@ class _Bench:
 
 def _measured(bench: _Bench, begun: Begun, streams: Streams, outlets: Outlets) -> ExitCode:
     """Measure and write the document, also of what was interrupted; return the exit code."""
+    from miyabi_cli.bench.comparing import level_of
     from miyabi_cli.bench.load.verdict import judge
     from miyabi_cli.commands.asynchronous import Interrupted, run_async
+    from miyabi_cli.report.bench import late_levels
     from miyabi_cli.report.display import plain_text
 
     interrupted: Interrupted | None = None
@@ -164,7 +166,7 @@ def _measured(bench: _Bench, begun: Begun, streams: Streams, outlets: Outlets) -
     verdict = judge(bench.wanted.slo, bench.results)
     summary = {**verdict.data(), "complete": interrupted is None and bench.stopped is None}
     outlets.deliver(_document(bench, summary), begun.redactor)
-    for note in verdict.notes:
+    for note in (*verdict.notes, *late_levels(bench.results)):
         print(f"warning: {note}", file=streams.talk)
     if interrupted is not None:
         print("interrupted: what was measured until then is written", file=streams.talk)
@@ -172,10 +174,11 @@ def _measured(bench: _Bench, begun: Begun, streams: Streams, outlets: Outlets) -
     if bench.stopped is not None:
         print(f"error: {bench.stopped.message}\nhint: {bench.stopped.hint}", file=streams.talk)
         return exit_code_of(bench.stopped)
-    if not any(result["completed"] for result in bench.results):
-        details = {kind: words for result in bench.results for kind, words in result["error_details"].items()}
-        reasons = "; ".join(plain_text(f"{kind}: {words}") for kind, words in details.items())
-        print(f"error: no request was answered: {reasons}", file=streams.talk)
+    if silent := [result for result in bench.results if not result["completed"]]:
+        details = {kind: words for result in silent for kind, words in result["error_details"].items()}
+        reasons = "; ".join(plain_text(f"{kind}: {words}" if words else kind) for kind, words in details.items())
+        where = "" if len(silent) == len(bench.results) else f" at {', '.join(map(level_of, silent))}"
+        print(f"error: no request was answered{where}: {reasons}", file=streams.talk)
         return ExitCode.PROVIDER
     return ExitCode.OK if verdict.passed else ExitCode.NOT_GOOD_ENOUGH
 

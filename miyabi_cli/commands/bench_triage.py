@@ -18,7 +18,8 @@ from miyabi_cli.commands import bench_output, flags
 from miyabi_cli.commands.access import open_access
 from miyabi_cli.commands.asynchronous import run_async
 from miyabi_cli.commands.begun import Begun
-from miyabi_cli.errors import ProviderError, UsageError
+from miyabi_cli.commands.bench_endings import error_of_trials
+from miyabi_cli.errors import BudgetReached, UsageError
 from miyabi_cli.events import Event
 from miyabi_cli.exits import ExitCode
 
@@ -69,7 +70,8 @@ def triage(
 ) -> None:
     """Triage issues of which the type is known. The rules are fitted anew for each repository, by the others alone.
 
-    With --examples no issue is its own example. Exit codes: 0 done, 2 usage, 3 the provider, 4 the machine.
+    With --examples no issue is its own example. What the model failed on is in no figure. Exit codes: 0 done,
+    2 usage, 3 the provider failed on some issues, 4 the machine, 5 a cap on cost.
     """
     values = {name: value for name, value in locals().items() if name in context.params}
     raise typer.Exit(run_async(_run(values, sys.argv[1:], context.obj)))
@@ -83,7 +85,9 @@ async def _run(values: Mapping[str, Any], arguments: Sequence[str], begun: Begun
     from miyabi_cli.report.trials import TrialProgress
     from miyabi_cli.runs import new_run_id
 
-    outlets = bench_output.open_outlets(values["output"], values["html"], values["format"], values["color"])
+    outlets = bench_output.open_outlets(
+        values["output"], values["html"], values["format"], values["color"], inputs=[values["data"]]
+    )
     issues = await asyncio.to_thread(read_labelled, values["data"])
     drawn = _drawn(issues, values["limit"], values["seed"])
     settings = flags.resolve_settings(flags.nested(_chosen(values)), values["config"], None)
@@ -112,12 +116,19 @@ async def _run(values: Mapping[str, Any], arguments: Sequence[str], begun: Begun
             environ=os.environ,
         )
         asked = {name: values[name] for name in ("limit", "seed", "examples", "no_llm", "jobs")}
-        summary = summarise(guesses, classes)
-        outlets.deliver(Document("triage", about, asked, list(map(row_of, guesses)), summary), access.redactor)
-    if bench.failed and not summary["by_model"]:
+        document = Document("triage", about, asked, list(map(row_of, guesses)), summarise(guesses, classes))
+        outlets.deliver(document, access.redactor)
         begun.result_begins()
-        raise bench.failed
-    return ExitCode.OK
+        reason = access.redactor.redact(bench.reason)
+    streams.talk.write(error_of_trials(document, reason, "miyabi doctor says what the server lacks"))
+    return _exit_code({guess.failure for guess in guesses} - {""})
+
+
+def _exit_code(failures: set[str]) -> int:
+    """Return the exit code of a benchmark of which the model has failed on some issues, by the errors' kinds."""
+    if not failures:
+        return ExitCode.OK
+    return ExitCode.LIMIT if BudgetReached.kind in failures else ExitCode.PROVIDER
 
 
 def _chosen(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +190,7 @@ class _Folds:
     ) -> None:
         self._issues, self._classes = issues, cast("Sequence[IssueType]", classes)
         self._provider, self._examples, self._jobs = provider, examples, jobs
-        self.failed: ProviderError | None = None
+        self.reason = ""  # why the first failure came to be
 
     async def guesses(self, drawn: Sequence[TriageIssue]) -> AsyncIterator[Guess]:
         """Yield a guess at each issue."""
@@ -220,7 +231,7 @@ class _Folds:
         row = await triager.triage(issue)
         seconds = time.perf_counter() - started
         if row.error is not None:
-            self.failed = ProviderError(row.error["message"])
+            self.reason = self.reason or row.error["message"]
         return Guess(
             f"{issue.repository}#{issue.number}",
             issue.repository,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from miyabi_cli.bench.comparing import level_of
@@ -14,11 +14,14 @@ from miyabi_cli.report.tables import Column, Table, write_table
 
 WIDTH = 40  # characters of the longest bar
 MOST_ROWS = 200
+MOST_CLASSES = 40
+MOST_LATE = 0.1  # of the median first token
 _TIMES = (
     ("ttft_ms", "first token", ("p50", "p99")),
     ("itl_ms", "between tokens", ("p50", "p99")),
     ("e2e_ms", "whole request", ("mean", "p50", "p90", "p99")),
 )
+_OF_CLASS = ("precision", "recall", "f1", "issues")
 _LEFT_OUT = ("tasks", "trials", "passed", "pass_rate", "usage")  # of the figures below the headline
 _SHARES = ("rate", "validity", "detection", "accuracy", "share", "f1", "precision", "recall", "agreement", "coverage")
 
@@ -36,6 +39,8 @@ def write_document(document: Document, streams: Streams) -> None:
         _write_objective(document.summary, streams)
     else:
         write_table(summary_table(document.summary), streams)
+        if (classes := classes_table(document.summary)).rows:
+            write_table(classes, streams)
         write_table(tasks_table(document.results), streams)
         _write_counts("failures", document.summary.get("failures") or {}, streams)
     streams.output.flush()
@@ -55,6 +60,25 @@ def times_table(results: Sequence[Mapping[str, Any]]) -> Table:
     return Table("Times, ms", columns, [_times_row(result) for result in results])
 
 
+def late_levels(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return at which levels miyabi was so late itself that the times tell of this machine more than of the server."""
+    found = []
+    for result in results:
+        spreads = [(result.get("generator") or {}).get(name) or {} for name in ("lag_ms", "loop_delay_ms")]
+        late = max(spread.get("mean") or 0.0 for spread in spreads)
+        first = (result["ttft_ms"] or {}).get("p50") or 0.0
+        if late > MOST_LATE * first > 0:
+            told = f"miyabi itself was late by {milliseconds(late)} ms on average"
+            found.append(f"{_level(result)}: {told}: the machine that asks is too busy for these times")
+    return found
+
+
+def server_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """Return what the server itself told of each level: means of its own times, and how its prefix cache served."""
+    columns = (Column("load", is_text=True), Column("by the server's own word", is_text=True), Column("mean"))
+    return Table("Server", columns, [row for result in results for row in _server_rows(result)])
+
+
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """Return what all tasks together come to, the pass rate first."""
     rows = []
@@ -65,9 +89,33 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         )
     rows += [(f"pass@{k}", share_with_interval(one["value"], one["interval"])) for k, one in _pass_at(summary)]
     for name, value in summary.items():
-        if name not in _LEFT_OUT and not name.endswith("_reason") and (value is None or isinstance(value, int | float)):
+        if (
+            name not in _LEFT_OUT
+            and not name.endswith(("_reason", "_interval"))
+            and (value is None or isinstance(value, int | float))
+        ):
             rows.append((words_of(name), figure(name, value)))
     return Table("Summary", (Column("figure", is_text=True), Column("value", is_text=True)), rows)
+
+
+def classes_table(summary: Mapping[str, Any]) -> Table:
+    """Return how well each class was told, and what its tasks were said to be; no rows where there are no classes."""
+    classes, confusion = (_objects(summary.get(name)) for name in ("classes", "confusion"))
+    said = [name for name in classes if name in confusion]
+    columns = [Column("class", is_text=True), *map(Column, _OF_CLASS)]
+    columns += [Column(name, "said to be") for name in said]
+    return Table(
+        "Classes",
+        columns,
+        [
+            (
+                name,
+                *(figure(score, scores.get(score)) for score in _OF_CLASS),
+                *(number(confusion.get(name, {}).get(other)) for other in said),
+            )
+            for name, scores in classes.items()
+        ],
+    )
 
 
 def tasks_table(results: Sequence[Mapping[str, Any]]) -> Table:
@@ -115,6 +163,23 @@ def _rates_row(result: Mapping[str, Any]) -> list[str]:
 def _times_row(result: Mapping[str, Any]) -> list[str]:
     times = ((result[time] or {}).get(name) for time, _, statistics in _TIMES for name in statistics)
     return [_level(result), *map(milliseconds, times)]
+
+
+def _objects(value: Any) -> dict[str, Mapping[str, Any]]:
+    """Return the objects of an object in a document that a stranger may have written."""
+    items = list(value.items())[:MOST_CLASSES] if isinstance(value, dict) else []
+    return {name: one for name, one in items if isinstance(one, dict)}
+
+
+def _server_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    server = result.get("server") or {}
+    metrics = server.get("metrics") or {}
+    told = {name: (times or {}).get("mean") for name, times in (server.get("reported") or {}).items()}
+    for name, mean in {**told, **(metrics.get("means") or {})}.items():
+        words = words_of(name.rpartition(":")[2].removesuffix("_ms"))
+        yield _level(result), f"{words}, ms", milliseconds(mean)
+    if metrics.get("prefix_cache_hit_rate") is not None:
+        yield _level(result), "prefix cache hits", share(metrics["prefix_cache_hit_rate"])
 
 
 def _task_row(name: str, trials: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from miyabi_cli.llm.sse import LONGEST_SILENCE
 
 CONNECT_SECONDS = 10.0
 LOST = "connection_lost"
+NO_CONNECTION = "connect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class Pool:
                 try:
                     connection = await self._connect()
                 except OSError as error:  # an SSLError and a TimeoutError are some too
-                    exchange.fail("connect", str(error.strerror or error)[:300])
+                    exchange.fail(NO_CONNECTION, str(error.strerror or error)[:300])
                     return sample
                 sample.connecting = now() - started
             is_kept = connection.uses > 0

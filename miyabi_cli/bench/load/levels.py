@@ -71,11 +71,11 @@ def _kept(answered: Sequence[Sample], *, scheduled: bool) -> dict[str, list[floa
 
 
 def _details(samples: Sequence[Sample]) -> dict[str, str]:
-    """Return the words of the first failure of each kind."""
+    """Return the words of the first failure of each kind that came with any; "" for one that never did."""
     details: dict[str, str] = {}
     for sample in samples:
-        if sample.error and sample.detail:
-            details.setdefault(sample.error, sample.detail)
+        if sample.error and not details.get(sample.error):
+            details[sample.error] = sample.detail
     return details
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import h11
 
 from miyabi_cli.bench.load import arrivals
-from miyabi_cli.bench.load.connections import Pool
+from miyabi_cli.bench.load.connections import NO_CONNECTION, Pool
 from miyabi_cli.bench.load.drafts import Order, Route, Style, draft, reader_of
 from miyabi_cli.bench.load.driving import Ask, Driven, drive_closed, drive_open
 from miyabi_cli.bench.load.levels import result_of
@@ -20,7 +20,7 @@ from miyabi_cli.bench.load.prompts import Wish
 from miyabi_cli.bench.load.samples import Sample
 from miyabi_cli.bench.load.server_metrics import growth, told_times
 from miyabi_cli.bench.load.spending import Spending
-from miyabi_cli.errors import BudgetReached
+from miyabi_cli.errors import ProviderError, ProviderUnreachable
 
 # What a server refuses that does not know a route or an option, and what the project's own wires may learn from.
 LEARNT_FROM = frozenset(f"http_{status}" for status in (400, 401, 403, 404, 405, 415, 422, 501))
@@ -29,6 +29,7 @@ MOST_ORDER_BYTES = 256 << 20
 USUAL_ORDERS = 2_000
 PROGRESS_SECONDS = 10.0
 MOST_REMEDIES = 2
+FEWEST_LOST = 20  # requests in a row that got no connection, and as many as are sent at once: the server is gone
 
 Tell = Callable[[str], None]
 Learn = Callable[[Wish], Awaitable[Route]]
@@ -83,7 +84,7 @@ class Plan:
 @dataclass(slots=True)
 class Load:
     """A server and all that is needed to put load on it; `wishes` are asked in turn, `learn` asks one by the project's
-    own wire. `results` grows level by level, also where it is interrupted.
+    own wire. `results` grows level by level, also where it is interrupted. `stopped`: what ended it before its end.
     """
 
     pool: Pool
@@ -96,7 +97,7 @@ class Load:
     tell: Tell
     objectives: Objectives | None = None
     results: list[dict[str, Any]] = field(default_factory=list)
-    stopped: BudgetReached | None = None
+    stopped: ProviderError | None = None
     _remedies: int = 0
 
     async def run(self, plan: Plan) -> None:
@@ -159,18 +160,20 @@ class Load:
         spending = self.open_spending(largest)
         reader, turns = reader_of(self.route), itertools.cycle(orders)
         refused: list[Sample] = []
-        answered = 0
+        answered = lost = 0
+        most_lost = max(FEWEST_LOST, level.concurrency or 0)
 
         async def source() -> Ask | None:
-            if refused or (ended := await spending.admit()) is None:
+            if refused or lost >= most_lost or (ended := await spending.admit()) is None:
                 return None
             head, order = next(turns)
 
             async def ask(due: float) -> Sample:
-                nonlocal answered
+                nonlocal answered, lost
                 sample = await self.pool.ask(head, order.body, reader, due)
                 ended(sample)
                 answered += not sample.error
+                lost = lost + 1 if sample.error == NO_CONNECTION else 0
                 if sample.error in LEARNT_FROM and not answered and self._remedies < MOST_REMEDIES:
                     refused.append(sample)
                 return sample
@@ -190,7 +193,7 @@ class Load:
         finally:
             progress.cancel()
             await spending.close()
-        self.stopped = spending.stopped
+        self.stopped = spending.stopped or (_gone(driven, lost) if lost >= most_lost else None)
         self._remedies = MOST_REMEDIES if answered else self._remedies
         return refused[0] if refused and not answered else None
 
@@ -212,6 +215,12 @@ class Load:
         elif self.style.whole:
             self.style = replace(self.style, whole=False)
             self.tell(f"the server refuses ignore_eos and min_tokens: answers may be shorter ({refused.detail[:200]})")
+
+
+def _gone(driven: Driven, lost: int) -> ProviderUnreachable:
+    """Return the error that the last `lost` requests got no connection: more would measure nothing."""
+    message = f"the server is gone: {lost} requests in a row got no connection: {driven.samples[-1].detail}"
+    return ProviderUnreachable(message, hint="its own log says why it ended; what was measured until then is written")
 
 
 def summary_of(result: Mapping[str, Any]) -> str:

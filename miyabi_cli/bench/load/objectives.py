@@ -13,6 +13,8 @@ from miyabi_cli.errors import MachineError, UsageError
 TIMES = ("ttft_ms", "itl_ms", "e2e_ms")
 STATISTICS = ("mean", "p50", "p90", "p99", "max")
 AT_LEAST = ("requests_per_min", "output_tokens_per_s", "goodput")
+MOST = {"goodput": 1.0, "error_share": 1.0}  # they are shares
+LARGEST = 1e12
 MAX_BYTES = 1 << 20
 KEYS = (*TIMES, *AT_LEAST, "error_share", "concurrency", "request")
 
@@ -94,7 +96,7 @@ def read_objectives(name: str, value: Any) -> Objectives:
         for time in TIMES
         for statistic, limit in _mapping(value.get(time), time, STATISTICS).items()
     }
-    least = {key: _number(value[key], key) for key in AT_LEAST if key in value}
+    least = {key: _number(value[key], key, MOST.get(key)) for key in AT_LEAST if key in value}
     request = {
         key: _number(limit, f"request.{key}") for key, limit in _mapping(value.get("request"), "request", TIMES).items()
     }
@@ -102,9 +104,10 @@ def read_objectives(name: str, value: Any) -> Objectives:
         for (time, _), limit in most.items():
             request[time] = max(limit, request.get(time, 0.0))
     concurrency = value.get("concurrency")
-    if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+    if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
         raise ValueError("concurrency is a whole number of 1 or more")
-    return Objectives(name, most, least, request, concurrency, _number(value.get("error_share", 0.0), "error_share"))
+    share = _number(value.get("error_share", 0.0), "error_share", MOST["error_share"])
+    return Objectives(name, most, least, request, concurrency, share)
 
 
 def judged(objectives: Objectives, results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -143,7 +146,8 @@ def _mapping(value: Any, key: str, names: Sequence[str]) -> dict[str, Any]:
     return value
 
 
-def _number(value: Any, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
-        raise ValueError(f"{key} is no number of 0 or more")
+def _number(value: Any, key: str, most: float | None = None) -> float:
+    bound = LARGEST if most is None else most
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= bound:
+        raise ValueError(f"{key} is no number " + ("of 0 or more" if most is None else f"from 0 to {most:g}"))
     return float(value)

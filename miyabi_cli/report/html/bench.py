@@ -11,7 +11,7 @@ from typing import Any
 from miyabi_cli.bench.comparing import Comparison, level_of
 from miyabi_cli.bench.document import Document
 from miyabi_cli.report import bench, comparing
-from miyabi_cli.report.display import plain_text
+from miyabi_cli.report.display import counted, plain_text
 from miyabi_cli.report.figures import UNKNOWN, bytes_name, dollars, milliseconds, number, share, words_of
 from miyabi_cli.report.html.bench_charts import serve_charts, task_charts
 from miyabi_cli.report.html.charts import Chart
@@ -79,7 +79,7 @@ def _page_of_one(document: Document) -> BenchPage:
         tiles=list(_load_tiles(document.results) if is_load else _task_tiles(document.summary)),
         charts=list(serve_charts([("", document)]) if is_load else task_charts([("", document)])),
         tables=[table for table in _tables(document) if table.rows],
-        remarks=_missed(document),
+        remarks=[*_missed(document), *_late(document)],
         facts=[("Environment", environment_facts(document.environment)), ("Settings", _settings(document.settings))],
     )
 
@@ -193,8 +193,11 @@ def _tables(document: Document) -> Iterator[Table]:
         ]
         columns = (Column("load", is_text=True), Column("what failed", is_text=True), Column("requests"))
         yield Table("Errors", columns, counts[:MOST_ROWS])
+        server = bench.server_table(document.results)
+        yield replace(server, rows=server.rows[:MOST_ROWS])
         return
     yield bench.summary_table(document.summary)
+    yield bench.classes_table(document.summary)
     failures = document.summary.get("failures") or {}
     rows = [(words_of(kind), number(count)) for kind, count in failures.items()]
     yield Table("Failures", (Column("why a trial did not pass", is_text=True), Column("trials")), rows[:MOST_ROWS])
@@ -212,6 +215,10 @@ def _missed(document: Document) -> list[str]:
     return [f"{level}: {miss}" for level, misses in missed.items() for miss in misses]
 
 
+def _late(document: Document) -> list[str]:
+    return bench.late_levels(document.results) if document.kind == "serve" else []
+
+
 def _settings(settings: Mapping[str, Any]) -> list[Fact]:
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
     return [(words_of(name), _cut(value)) for name, value in told.items() if value not in ("null", "[]", "{}", "")]
@@ -220,7 +227,7 @@ def _settings(settings: Mapping[str, Any]) -> list[Fact]:
 def _processor(hardware: Mapping[str, Any]) -> str:
     parts = [str(hardware.get("processor") or "")]
     if hardware.get("cores"):
-        parts.append(f"{hardware['cores']} cores for miyabi")
+        parts.append(f"{counted(hardware['cores'], 'core')} for miyabi")
     if hardware.get("memory_bytes"):
         parts.append(f"{bytes_name(hardware['memory_bytes'])} of memory")
     return ", ".join(filter(None, parts))

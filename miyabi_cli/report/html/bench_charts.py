@@ -9,8 +9,8 @@ from typing import Any
 
 from miyabi_cli.bench.comparing import level_of
 from miyabi_cli.bench.document import Document
-from miyabi_cli.bench.scoring import mean_interval
-from miyabi_cli.bench.statistics import MOST_DRAWN, Interval, compare_pairs, wilson_interval
+from miyabi_cli.bench.scoring import interval_of
+from miyabi_cli.bench.statistics import wilson_interval
 from miyabi_cli.report.figures import dollars, milliseconds, number, share, share_with_interval
 from miyabi_cli.report.html.charts import MOST_POINTS, Chart, Reading, Series, chart_by_load, chart_of_rows, scatter
 
@@ -37,13 +37,6 @@ class Group:
             if trial.get("passed") is not None:
                 tasks.setdefault(trial["id"], []).append(trial["passed"])
         return [fmean(passed) for passed in tasks.values()]
-
-    def interval(self, shares: Sequence[float]) -> Interval | None:
-        """Return the pass rate's interval: several trials of a task do not count as several tasks."""
-        is_whole = all(one in (0, 1) for one in shares)
-        if is_whole:
-            return wilson_interval(round(sum(shares)), len(shares))
-        return mean_interval(shares) if len(shares) <= MOST_DRAWN else compare_pairs(shares).interval
 
 
 def serve_charts(documents: Named) -> Iterator[Chart]:
@@ -134,7 +127,7 @@ def _groups(name: str, document: Document) -> list[Group]:
 
 def _rate_row(group: Group, place: int) -> Series:
     shares = group.shares()
-    rate, interval = fmean(shares), group.interval(shares)
+    rate, interval = fmean(shares), interval_of(shares)
     low, high = interval or (None, None)
     label = f"{group.name}: {share_with_interval(rate, interval)} of {len(shares)} tasks"
     return Series(group.name, [Reading(0.0, rate, low, high, label)], place % COLORS, place)
@@ -149,7 +142,7 @@ def _cost_chart(groups: Sequence[Group]) -> Chart:
         x = cost if in_dollars else _mean_usage(group, "input_tokens", "output_tokens")
         shares = group.shares()
         if x is not None:
-            low, high = group.interval(shares) or (None, None)
+            low, high = interval_of(shares) or (None, None)
             spent = f"{dollars(x)} USD" if in_dollars else f"{number(x)} tokens"
             label = f"{group.name}: {share(fmean(shares))} at {spent} a trial"
             series.append(Series(group.name, [Reading(x, fmean(shares), low, high, label)], place % COLORS, place))

@@ -31,9 +31,13 @@ function arrange() {
   const given = process.argv.slice(2);
   const runner = runnerOf(process.argv[1] || '');
   if (runner && !given.some((argument) => OTHER_WORK.has(argument))) {
+    const own = [...process.argv];
     if (runner === 'mocha') process.argv = process.argv.filter((argument) => argument !== '--bail' && argument !== '-b');
     const end = process.argv.indexOf('--', 2);  // what follows it are names of files
     process.argv.splice(end < 0 ? process.argv.length : end, 0, ...OPTIONS[runner]());
+    // jest and mocha read their options as they are loaded, and then run tests in this very process: a test of a
+    // command line that takes process.argv must not find options that the script did not give.
+    if (runner !== 'vitest') setImmediate(() => { process.argv = own; });
   } else if (process.execArgv.includes('--test') && !process.env.NODE_TEST_CONTEXT) {
     testAnew();
   }
