@@ -52,6 +52,33 @@ def test_a_hook_stands_beside_another_and_goes_without_a_trace(root: Path, miyab
     assert contents(folder) == before
 
 
+def test_a_hook_of_husky_s_goes_by_its_own_name(root: Path, miyabi: Miyabi, git: Git) -> None:
+    """husky 9 has one script for all hooks, which runs what the file beside its folder with the hook's name says."""
+    folder = root / ".husky/_"
+    folder.mkdir(parents=True)
+    (folder / "h").write_text('n=$(basename "$0")\ns=$(dirname "$(dirname "$0")")/$n\n[ -f "$s" ] && sh -e "$s" "$@"\n')
+    stub = '#!/usr/bin/env sh\n. "$(dirname "$0")/h"'
+    git("config", "core.hooksPath", ".husky/_", cwd=root)
+    git("init", "-q", "--bare", "../remote", cwd=root)
+    git("remote", "add", "origin", "../remote", cwd=root)
+    for name, command in (("pre-commit", "echo committing"), ("pre-push", 'echo "$1 $(cut -d " " -f 1)"')):
+        (folder / name).write_text(stub)
+        (folder / name).chmod(0o755)
+        (root / ".husky" / name).write_text(f"{command} >> .git/seen\n! [ -e .git/refuse ]\n")
+        assert miyabi("init", "--hook", name, cwd=root).code == 0
+    (root / "a.py").write_text("a = 2\n")
+    git("commit", "-qam", "fine", cwd=root)
+    git("push", "-q", "origin", "main", cwd=root)
+    assert (root / ".git/seen").read_text() == "committing\norigin refs/heads/main\n"
+    (root / ".git/refuse").touch()
+    git("commit", "-qm", "refused", "--allow-empty", cwd=root, check=False)
+    assert git("log", "-1", "--format=%s", cwd=root) == "fine"
+    (folder / "pre-commit").write_text(stub)  # as an installation of the packages writes it anew
+    assert miyabi("init", "--hook", "pre-commit", cwd=root).code == 0
+    assert miyabi("init", "--hook", "pre-commit", "--remove", cwd=root).code == 0
+    assert (folder / "pre-commit").read_text() == stub
+
+
 def test_a_push_is_reviewed_from_what_the_remote_has(root: Path, miyabi: Miyabi, git: Git, tmp_path: Path) -> None:
     git("init", "-q", "--bare", str(tmp_path / "remote"), cwd=root)
     git("remote", "add", "origin", str(tmp_path / "remote"), cwd=root)
@@ -71,6 +98,11 @@ def test_a_push_is_reviewed_from_what_the_remote_has(root: Path, miyabi: Miyabi,
     assert push(marked("c"), "new") == first
     assert push("a = 3\n", "new").endswith(f"new {git('rev-parse', 'HEAD', cwd=root)}")
     git("push", "-q", "origin", ":new", cwd=root)
+    # what somebody else has pushed, and was not fetched, is pushed over
+    git("clone", "-q", str(tmp_path / "remote"), str(tmp_path / "other"), cwd=tmp_path)
+    git("commit", "-q", "--allow-empty", "-m", "theirs", cwd=tmp_path / "other")
+    git("push", "-q", cwd=tmp_path / "other")
+    git("push", "-qf", "origin", "HEAD:main", cwd=root)
 
 
 def test_pre_commit_runs_the_hook_of_the_manifest(root: Path, git: Git, environment: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import Miyabi
 from tests.support.github import TOKEN, FakeGitHub, github_server, pull
@@ -48,3 +49,35 @@ def test_a_stranger_s_change_configures_nothing(tmp_path: Path, miyabi: Miyabi, 
     assert f"{result['score']} of 100" in github.reviews[0]["body"]
     assert nothing.code == 4
     assert git("status", "--porcelain", cwd=root) == ""
+
+
+def test_what_github_does_not_give_is_not_taken_for_read(tmp_path: Path, miyabi: Miyabi, git: Git) -> None:
+    root = make_repository_by(git, tmp_path / "project", {"a.py": "a = 1\n", "old.py": "old = 1\n"})
+    known = {"main": git("rev-parse", "main", cwd=root), "feature": "f" * 40}
+    opened = pull(3, {"title": "Large", "body": None, "head": "feature", "base": "main"}, known)
+    files = [
+        {"filename": "a.py", "status": "modified", "changes": 2, "patch": "@@ -1 +1 @@\n-a = 1\n+a = 2"},
+        {"filename": "picture.png", "status": "added", "changes": 0, "sha": "b" * 40},
+        {"filename": "new.py", "previous_filename": "old.py", "status": "renamed", "changes": 0, "sha": "c" * 40},
+    ]
+    refused: tuple[int, Any, dict[str, str]] = (
+        406,
+        {"message": "Sorry, the diff exceeded the maximum number of files (300)."},
+        {},
+    )
+    large = {"filename": "large.py", "status": "added", "changes": 30_000, "sha": "d" * 40}
+    skipped = {"picture.png": "binary"}
+    for given, count, told in (
+        (files, 3, {}),
+        ([*files, large], 4, {"large.py": "too large: GitHub does not give its diff"}),
+        (files, 3_010, {"": "too large a change: GitHub does not tell of 3007 of its files"}),
+    ):
+        counted = {**opened, "changed_files": count}
+        player = FakeGitHub(pulls=[counted], files=given, page=2, faults=[(200, counted, {}), refused])
+        with github_server(player) as github:
+            variables = {"GITHUB_API_URL": github.url, "GITHUB_REPOSITORY": "acme/calc", "GITHUB_TOKEN": TOKEN}
+            arguments = ("--no-llm", "--no-linters", "-f", "json")
+            ran = miyabi("review", "--pr", "3", *arguments, cwd=root, env=variables)
+        result = result_of(ran)
+        assert {one["path"]: one["reason"] for one in result["skipped"]} == skipped | told
+        assert (ran.code, result["complete"], result["passed"]) == ((1, False, False) if told else (0, True, True))

@@ -23,7 +23,10 @@ class Hosted:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """One pull request; `base_commit` and `head_commit` are ids, `author` a login."""
+    """One pull request; `base_commit` and `head_commit` are ids, `author` a login.
+
+    `changed_files` is their number, 0 where GitHub does not tell it.
+    """
 
     number: int
     url: str
@@ -36,16 +39,22 @@ class PullRequest:
     base_commit: str
     head: str
     head_commit: str
+    changed_files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PullFile:
-    """One file of a pull request: "added", "removed", "modified", "renamed"; `patch` is "" where it is too large."""
+    """One file of a pull request: "added", "removed", "modified", "renamed"; `changes` are its lines that come and go.
+
+    `patch` is "" where it is too large, and where there are no `changes`: of a binary file, say. `blob` is its id.
+    """
 
     path: str
     status: str
     patch: str
     previous_path: str = ""
+    changes: int = 0
+    blob: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +111,14 @@ async def create_draft(github: GitHub, *, head: str, base: str, title: str, body
 async def list_pull_files(github: GitHub, number: int) -> AsyncIterator[PullFile]:
     """Yield the files of a pull request, at most 3,000: more GitHub does not tell."""
     async for data in github.pages(f"pulls/{number}/files"):
-        before = text_of(data, "previous_filename")
-        yield PullFile(text_of(data, "filename"), text_of(data, "status"), text_of(data, "patch"), before)
+        yield PullFile(
+            path=text_of(data, "filename"),
+            status=text_of(data, "status"),
+            patch=text_of(data, "patch"),
+            previous_path=text_of(data, "previous_filename"),
+            changes=_count(data, "changes"),
+            blob=text_of(data, "sha"),
+        )
 
 
 async def get_pull_diff(github: GitHub, number: int) -> bytes:
@@ -140,7 +155,13 @@ def pull_of(data: Mapping[str, Any]) -> PullRequest:
         base_commit=text_of(base, "sha"),
         head=text_of(head, "ref"),
         head_commit=text_of(head, "sha"),
+        changed_files=_count(data, "changed_files"),
     )
+
+
+def _count(data: Mapping[str, Any], key: str) -> int:
+    value = data.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _comment_fields(comment: LineComment) -> dict[str, Any]:

@@ -45,10 +45,10 @@ def install_hook(repository: Repository, name: HookName) -> Hook:
         else:
             changed = True
             if os.path.lexists(path):
-                if os.path.lexists(kept):
+                if os.path.lexists(kept) and not _is_same(path, kept):
                     hint = f"it is from an earlier hook of miyabi's: move {kept.name} or {path.name} away"
                     raise UsageError(f"{kept} is there already", hint=hint)
-                path.rename(kept)
+                path.replace(kept)
         if changed:
             path.write_text(text)
         path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
@@ -90,6 +90,11 @@ def _is_ours(path: Path) -> bool:
         return path.is_file() and path.stat().st_size < _LARGEST and MARK in path.read_text(errors="replace")
     except OSError:
         return False
+
+
+def _is_same(path: Path, kept: Path) -> bool:
+    """Say whether a hook is the one that is kept: husky, say, writes its own anew."""
+    return path.is_file() and kept.is_file() and path.read_bytes() == kept.read_bytes()
 
 
 def _text(name: HookName) -> str:

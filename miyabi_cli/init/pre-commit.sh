@@ -2,9 +2,13 @@
 # A hook of miyabi's: it reviews what is about to be committed. `miyabi init --hook pre-commit --remove` takes it away.
 # Without --no-llm a model looks at it, too. `git commit --no-verify` passes it by.
 
-kept="$0@KEPT@"
-if [ -x "$kept" ]; then
-    "$kept" "$@" || exit $?
+hook="${0%/*}/pre-commit" # pre-commit calls it by another name
+if [ -x "$hook@KEPT@" ]; then
+    if [ -f "${hook%/*}/h" ]; then # husky's, which goes by its own name
+        sh -c '. "$0@KEPT@"' "$hook" "$@" || exit $?
+    else
+        "$hook@KEPT@" "$@" || exit $?
+    fi
 fi
 
 python=@PYTHON@

@@ -5,9 +5,13 @@
 remote=$1
 refs=$(cat) # githooks(5): <local ref> <local id> <remote ref> <remote id>, a line each
 
-kept="$0@KEPT@"
-if [ -x "$kept" ]; then
-    printf '%s\n' "$refs" | "$kept" "$@" || exit $?
+hook="${0%/*}/pre-push" # pre-commit calls it by another name
+if [ -x "$hook@KEPT@" ]; then
+    if [ -f "${hook%/*}/h" ]; then # husky's, which goes by its own name
+        printf '%s\n' "$refs" | sh -c '. "$0@KEPT@"' "$hook" "$@" || exit $?
+    else
+        printf '%s\n' "$refs" | "$hook@KEPT@" "$@" || exit $?
+    fi
 fi
 
 python=@PYTHON@
@@ -40,6 +44,9 @@ printf '%s\n' "$refs" | {
             *) continue ;; # a branch that is deleted
         esac
         [ -n "$local" ] || continue
+        case $there in
+            *[!0]*) git cat-file -e "$there" 2>/dev/null || there=0 ;; # not fetched: it is pushed over
+        esac
         case $there in
             *[!0]*) range="$there...$local" ;;
             *) range="$(beginning "$local")..$local" ;;

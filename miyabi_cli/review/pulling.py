@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -12,8 +12,8 @@ from miyabi_cli.errors import GitHubError, MiyabiError, RepositoryError, UsageEr
 from miyabi_cli.github.answers import part_of, text_of
 from miyabi_cli.github.client import GitHub
 from miyabi_cli.github.pulls import PullFile, PullRequest, get_pull, get_pull_diff, list_pull_files
-from miyabi_cli.review.change import Change, ChangedFile
-from miyabi_cli.review.reading import TOO_LARGE, files_of_diff, read_files
+from miyabi_cli.review.change import Change, ChangedFile, FileStatus
+from miyabi_cli.review.reading import TOO_LARGE, files_of_diff, read_files, with_left_out
 from miyabi_cli.review.selecting import merge_base
 from miyabi_cli.workspace.git import Git
 from miyabi_cli.workspace.repository import resolve
@@ -22,6 +22,7 @@ from miyabi_cli.workspace.workspaces import Workspace
 
 _TOO_LARGE = 406  # what GitHub answers to the diff of over 20,000 lines
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_EMPTY = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # the blob of an empty file
 _LETTERS = {"added": "new file mode 100644", "removed": "deleted file mode 100644"}
 
 
@@ -33,10 +34,11 @@ async def pull_change(workspace: Workspace, github: GitHub, number: int) -> Chan
     pull = await get_pull(github, number)
     change = await asyncio.to_thread(_of_commits, workspace, pull)
     if change is None:
-        data, notes = await _diff(github, number)
+        data, unread = await _diff(github, number)
         base = await _merge_base(github, pull)
         change = await asyncio.to_thread(_of_diff, workspace, data, [base, pull.base_commit])
-        change = replace(change, notes=(*change.notes, *notes))
+        notes = _missing(pull, data, unread)
+        change = replace(change, files=(*change.files, *unread), notes=(*change.notes, *notes))
     return replace(
         change,
         what=f"pull request #{number}",
@@ -77,17 +79,29 @@ async def _merge_base(github: GitHub, pull: PullRequest) -> str:
         return ""
 
 
-async def _diff(github: GitHub, number: int) -> tuple[bytes, tuple[str, ...]]:
-    """Return the diff of a pull request, and what is not in it."""
+async def _diff(github: GitHub, number: int) -> tuple[bytes, tuple[ChangedFile, ...]]:
+    """Return the diff of a pull request, and the files that are not in it."""
     try:
         return await get_pull_diff(github, number), ()
     except GitHubError as error:
         if error.status != _TOO_LARGE:
             raise
     files = [file async for file in list_pull_files(github, number)]
-    unseen = [file for file in files if not file.patch and file.status in ("added", "modified")]
-    told = (f"{TOO_LARGE}: GitHub does not give the diff of {len(unseen)} files",) if unseen else ()
-    return "".join(_file_diff(file) for file in files).encode("utf-8", "surrogateescape"), told
+    unread = [file for file in files if file.changes and not file.patch]
+    diff = "".join(_file_diff(file) for file in files if file not in unread)
+    return diff.encode("utf-8", "surrogateescape"), tuple(map(_unread_file, unread))
+
+
+def _unread_file(file: PullFile) -> ChangedFile:
+    status: FileStatus = "created" if file.status == "added" else "modified"
+    reason = f"{TOO_LARGE}: GitHub does not give its diff"
+    return ChangedFile(file.path, file.previous_path or file.path, status, skipped=reason)
+
+
+def _missing(pull: PullRequest, data: bytes, unread: Sequence[ChangedFile]) -> tuple[str, ...]:
+    """Return a note on the files that GitHub tells nothing of: it lists no more than 3,000."""
+    count = pull.changed_files - len(files_of_diff(data)) - len(unread)
+    return (f"{TOO_LARGE} a change: GitHub does not tell of {count} of its files",) if count > 0 else ()
 
 
 def _file_diff(file: PullFile) -> str:
@@ -102,6 +116,8 @@ def _file_diff(file: PullFile) -> str:
         lines.append(f"--- {'/dev/null' if file.status == 'added' else _quoted('a/' + old)}")
         lines.append(f"+++ {'/dev/null' if file.status == 'removed' else _quoted('b/' + file.path)}")
         lines.append(file.patch)
+    elif file.status in ("added", "modified") and file.blob != _EMPTY:
+        lines.append(f"Binary files {_quoted('a/' + old)} and {_quoted('b/' + file.path)} differ")
     return "\n".join(lines) + "\n"
 
 
@@ -127,14 +143,9 @@ def _of_diff(workspace: Workspace, data: bytes, bases: Iterable[str]) -> Change:
         except (MiyabiError, UsageError):
             continue
         files = read_files(git, before, after, untrusted=True)
-        known = {file.path for file in files}
-        return Change("", (*files, *_binaries(alone, known)), before, after)
+        return Change("", with_left_out(files, alone), before, after)
     note = "the base's commit is not in this clone, or the diff does not fit it, so linters have no files"
     return Change("", alone, notes=(note,))
-
-
-def _binaries(files: Iterable[ChangedFile], known: set[str]) -> Iterable[ChangedFile]:
-    return (file for file in files if file.skipped and file.path not in known)
 
 
 def _without_binaries(data: bytes) -> bytes:

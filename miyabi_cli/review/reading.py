@@ -21,8 +21,10 @@ _OPTIONS = ("-r", "-M", "--no-ext-diff", "--no-textconv")
 # Larger files count as binary for git's diff.
 _SETTINGS = {"core.bigFileThreshold": str(MAXIMUM_BYTES), "diff.renameLimit": "1000"}
 
+_UNREADABLE = {SUBMODULE: "submodule", LINK: "symbolic link"}  # by mode
 TOO_LARGE = "too large"
 UNREAD = (TOO_LARGE, LEADS_OUT)  # how the reasons of files begin that are left out though they may be code
+_SUBPROJECT = re.compile(r"Subproject commit [0-9a-f]{40,64}(?:-dirty)?\r?")
 _COMBINED = re.compile(rb"^diff --(?:cc|combined) ", re.MULTILINE)  # git-diff(1), "Combined diff format"
 
 
@@ -72,6 +74,19 @@ def read_files(git: Git, base: str, head: str, *, untrusted: bool) -> tuple[Chan
     return tuple(files)
 
 
+def with_submodules(files: tuple[ChangedFile, ...], paths: Iterable[str]) -> tuple[ChangedFile, ...]:
+    """Return files with submodules that differ, too: what is in them is another repository's."""
+    known = {file.path for file in files}
+    named = (ChangedFile(path, path, "modified", skipped=_UNREADABLE[SUBMODULE]) for path in paths if path not in known)
+    return tuple(sorted((*files, *named), key=lambda file: os.fsencode(file.path)))
+
+
+def with_left_out(files: tuple[ChangedFile, ...], told: Iterable[ChangedFile]) -> tuple[ChangedFile, ...]:
+    """Return files with those that a diff tells only to differ, so that it changes nothing of them in a tree."""
+    known = {file.path for file in files}
+    return (*files, *(file for file in told if file.skipped and file.path not in known))
+
+
 def files_of_diff(data: bytes) -> tuple[ChangedFile, ...]:
     """Return the files of a diff that comes without its repository, none of an empty one.
 
@@ -82,7 +97,9 @@ def files_of_diff(data: bytes) -> tuple[ChangedFile, ...]:
     found: dict[str, ChangedFile] = {}
     for diff in parse_diff(data):
         status: FileStatus = diff.status
-        reason = path_problem(diff.path) or ("binary" if diff.binary else name_reason(diff.path))
+        mode = SUBMODULE if _is_of_submodule(diff) else diff.mode
+        reason = path_problem(diff.path) or _UNREADABLE.get(mode, "")
+        reason = reason or ("binary" if diff.binary else name_reason(diff.path))
         shown = "\n".join(line.text for hunk in diff.hunks[:1] for line in hunk.lines if line.new)
         if not reason and diff.hunks and diff.hunks[0].new_start <= 1 and says_generated(shown):
             reason = f"{GENERATED} (its first lines say so)"
@@ -92,6 +109,12 @@ def files_of_diff(data: bytes) -> tuple[ChangedFile, ...]:
     if not found and data.strip():
         raise UsageError("there is no unified diff in it", hint="git diff --no-color writes one")
     return tuple(found.values())
+
+
+def _is_of_submodule(diff: FileDiff) -> bool:
+    """Say whether a diff is that of a submodule; git tells no mode where only something in it has changed."""
+    lines = [line.text for hunk in diff.hunks for line in hunk.lines]
+    return bool(lines) and all(map(_SUBPROJECT.fullmatch, lines))
 
 
 def _rows(git: Git, base: str, head: str) -> Iterator[_Row]:
@@ -108,9 +131,7 @@ def _rows(git: Git, base: str, head: str) -> Iterator[_Row]:
 
 def _row_reason(row: _Row, told: Mapping[str, str], sizes: Mapping[str, int]) -> str:
     mode = row.old_mode if row.status == "deleted" else row.new_mode  # a file may have been a link before
-    if mode in (SUBMODULE, LINK):
-        return "submodule" if mode == SUBMODULE else "symbolic link"
-    if reason := path_problem(row.path) or name_reason(row.path, told.get(row.path)):
+    if reason := _UNREADABLE.get(mode) or path_problem(row.path) or name_reason(row.path, told.get(row.path)):
         return reason
     size = max(sizes.get(row.old_id, 0), sizes.get(row.new_id, 0))
     return f"{TOO_LARGE} ({size:,} bytes)" if size >= MAXIMUM_BYTES else ""

@@ -118,7 +118,8 @@ def _result(
     breakdown: tuple[Deduction, ...],
 ) -> ReviewResult:
     score = score_of(breakdown)
-    unread = [file.path for file in change.files if file.skipped.startswith(UNREAD)]
+    reasons = (*(file.skipped for file in change.files), *change.notes)
+    unread = [reason for reason in reasons if reason.startswith(UNREAD)]
     complete = not unread and all(result.complete for result in by_source.values())
     failures = tuple(_failures(plan.gate, score, kept))
     error = next((result.error for result in by_source.values() if result.error), None)

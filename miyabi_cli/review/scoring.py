@@ -39,7 +39,7 @@ def deductions(findings: Iterable[Finding], weights: Mapping[str, float] | None 
 
     `weights` are the user's own, by category, level or severity, each in the place of that of `WEIGHTS`.
     """
-    own = {name.lower(): weight for name, weight in (weights or {}).items()}
+    own = weights or {}
     points: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for finding in findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -11,10 +12,10 @@ from pathlib import Path
 from miyabi_cli.errors import PatchConflict, RepositoryError, UsageError
 from miyabi_cli.review.change import Change
 from miyabi_cli.review.files import LEADS_OUT
-from miyabi_cli.review.reading import files_of_diff, read_files
+from miyabi_cli.review.reading import files_of_diff, read_files, with_left_out, with_submodules
 from miyabi_cli.workspace.git import Git, check_name, git_failure
 from miyabi_cli.workspace.repository import empty_tree, resolve
-from miyabi_cli.workspace.snapshots import snapshot_tree, staged_tree
+from miyabi_cli.workspace.snapshots import changed_submodules, snapshot_tree, staged_tree
 from miyabi_cli.workspace.trees import patched_tree, tree_id
 from miyabi_cli.workspace.workspaces import Workspace
 
@@ -40,13 +41,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """Two trees (ids), and what the change between them is called."""
+    """Two trees (ids), and what the change between them is called; `is_working_tree`: one is the user's files."""
 
     what: str
     base: str
     head: str
     commit: str | None = None
     message: str = ""
+    is_working_tree: bool = False
 
 
 def select_change(workspace: Workspace, selection: Selection, environ: Mapping[str, str] = os.environ) -> Change:
@@ -55,6 +57,8 @@ def select_change(workspace: Workspace, selection: Selection, environ: Mapping[s
         return _of_diff(workspace, selection.diff)
     ends = _ends(workspace, selection, environ)
     files = read_files(Git(workspace.git_dir), ends.base, ends.head, untrusted=False)
+    if ends.is_working_tree:
+        files = with_submodules(files, changed_submodules(workspace))
     title, _, body = ends.message.partition("\n")
     return Change(ends.what, files, ends.base, ends.head, head_commit=ends.commit, title=title, body=body.strip())
 
@@ -75,7 +79,7 @@ def _ends(workspace: Workspace, selection: Selection, environ: Mapping[str, str]
         return _since(workspace, selection.base, "HEAD", f"{selection.base}...HEAD")
     if selection.range:
         return _range(workspace, selection.range)
-    return _Ends("the uncommitted changes", head, snapshot_tree(workspace))
+    return _Ends("the uncommitted changes", head, snapshot_tree(workspace), is_working_tree=True)
 
 
 def index_file(workspace: Workspace, environ: Mapping[str, str]) -> Path:
@@ -116,7 +120,7 @@ def _range(workspace: Workspace, text: str) -> _Ends:
         after = resolve(workspace.repository, new or "HEAD")
         return _Ends(text, _tree(workspace, old or "HEAD"), tree_id(git, after), after)
     base = tree_id(git, resolve(workspace.repository, text))
-    return _Ends(f"{text} to the working tree", base, snapshot_tree(workspace))
+    return _Ends(f"{text} to the working tree", base, snapshot_tree(workspace), is_working_tree=True)
 
 
 def _tree(workspace: Workspace, name: str) -> str:
@@ -152,23 +156,24 @@ def _message(git: Git, commit: str) -> str:
 
 
 def _of_diff(workspace: Workspace, data: bytes) -> Change:
-    """Return the change that a diff is, with the trees before and after it where it fits HEAD or the working tree.
-
-    A diff of what is not committed yet is in the working tree already.
+    """Return the change that a diff is, with the trees before and after it where it fits HEAD or the working tree, or
+    is in them already: as that of what is not committed yet, or of the last commits.
     """
     change = change_of_diff(data)
     git = Git(workspace.git_dir)
     if not change.files or any(file.skipped == LEADS_OUT for file in change.files):
         return change
     head = tree_id(git, workspace.repository.head)
-    for base in dict.fromkeys((head, snapshot_tree(workspace))):
+    trees = dict.fromkeys((head, snapshot_tree(workspace)))
+    for reverse, tree, strip in itertools.product((False, True), trees, (1, 0)):  # diff.noprefix leaves a/ and b/ out
         try:
-            after = patched_tree(git, base, data)
+            patched = patched_tree(git, tree, data, strip=strip, reverse=reverse)
         except (PatchConflict, RepositoryError):
             continue
+        base, after = (patched, tree) if reverse else (tree, patched)
         files = read_files(git, base, after, untrusted=True)
         if {file.path for file in files} >= {file.path for file in change.reviewed}:
-            return Change(change.what, files, base, after, untrusted=True)
+            return Change(change.what, with_left_out(files, change.files), base, after, untrusted=True)
     note = "the diff fits neither HEAD nor the working tree, so it is reviewed without the files around it"
     return replace(change, notes=(note,))
 

@@ -23,6 +23,8 @@ _EXPECTATIONS = {
     "string_too_short": "expected text that is not empty",
 }
 
+_KEY = "[key]"  # where pydantic's places end for the key of a map
+
 
 def settings_of(tree: SettingsTree) -> Settings:
     """Return the settings that a tree makes. Raises SettingsError for its first mistake in reading order."""
@@ -54,6 +56,8 @@ def _explain(error: Any, tree: SettingsTree) -> tuple[str, str | None]:
     place: Place = error["loc"]
     if error["type"] == "extra_forbidden":
         return _unknown_key(place, tree)
+    if place[-1] == _KEY and error["type"] == "value_error":
+        return _unknown_name(error, tree)
     if error["type"] == "missing":
         return f"{tree.origin(place)}: {dotted(place[:-1])} needs the key {place[-1]!r}", None
     subject = tree.origin(place)
@@ -74,6 +78,15 @@ def _unknown_key(place: Place, tree: SettingsTree) -> tuple[str, str | None]:
         section = section_of(place[:-1])
         return message, f"known here: {', '.join(section.model_fields)}" if section else None
     return message, f"did you mean {meant[-1] if meant[:-1] == place[:-1] else dotted(meant)!r}?"
+
+
+def _unknown_name(error: Any, tree: SettingsTree) -> tuple[str, str]:
+    """Say what is wrong with the key of a map whose names are known; the check tells them after "expected one of"."""
+    *within, name, _ = error["loc"]
+    known = str(error["ctx"]["error"]).removeprefix("expected one of ")
+    close = difflib.get_close_matches(str(name).lower(), known.split(", "), 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known here: {known}"
+    return f"{tree.origin((*within, name))}: unknown key {str(name)!r} in {dotted(tuple(within))}", hint
 
 
 def _shown(error: Any, tree: SettingsTree) -> str:

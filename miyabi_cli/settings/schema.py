@@ -22,6 +22,7 @@ from miyabi_cli.settings.value_types import (
     Share,
     Temperature,
     Text,
+    WeightName,
 )
 
 Server = Literal["vllm", "ollama", "groq", "openai", "embedded", "replay"]
@@ -182,8 +183,8 @@ class ToolSettings(_Section):
 
 class ReviewSettings(_Section):
     fail_under: Score = Field(default=80, description="Lowest score, 0 to 100, that passes.")
-    weights: Mapping[str, Amount] = Field(
-        default_factory=dict, description="Points that a finding costs, by severity or category."
+    weights: Mapping[WeightName, Amount] = Field(
+        default_factory=dict, description="Points that a finding costs, by category, level or severity."
     )
     tools: tuple[ToolSettings, ...] = Field(default=(), description="Further linters, beside those that are found.")
 

@@ -12,6 +12,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringCo
 from miyabi_cli.settings.endpoints import normalize_endpoint
 
 _DURATION = r"-?[0-9]+(\.[0-9]+)?(ms|s|m|h)?|([0-9]+h)?([0-9]+m)?([0-9]+s)?"
+# What a review's findings go by: severity, level, category.
+WEIGHT_NAMES = (
+    *("error", "warning", "note", "critical", "high", "medium", "low"),
+    *("secret", "security", "type", "compile", "lint", "correctness", "performance", "reliability", "compatibility"),
+    *("maintainability", "tests", "documentation"),
+)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -20,6 +26,13 @@ def _not_a_truth_value(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("expected a number")
     return value
+
+
+def _weight(value: object) -> object:
+    """Return a name of what costs points in small letters; one that no finding goes by would change nothing."""
+    if not isinstance(value, str) or value.lower() not in WEIGHT_NAMES:
+        raise ValueError(f"expected one of {', '.join(WEIGHT_NAMES)}")
+    return value.lower()
 
 
 def _seconds(value: object) -> float:
@@ -62,6 +75,7 @@ Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False), BeforeVal
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_not_a_truth_value)]
 Score = Annotated[int, Field(ge=0, le=100), BeforeValidator(_not_a_truth_value)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_key)]
+WeightName = Annotated[str, BeforeValidator(_weight), WithJsonSchema({"enum": list(WEIGHT_NAMES)})]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Endpoint = Annotated[Text, AfterValidator(normalize_endpoint)]
 Duration = Annotated[

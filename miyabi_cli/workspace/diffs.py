@@ -40,13 +40,16 @@ class DiffHunk:
 
 @dataclass(frozen=True, slots=True)
 class FileDiff:
-    """One file. `path` is its name after the change, or before it where it is deleted; `binary`: it has no hunks."""
+    """One file. `path` is its name after the change, or before it where it is deleted; `binary`: it has no hunks.
+    `mode` is git's after the change, or before it where the file is deleted; "" where the diff does not tell it.
+    """
 
     path: str
     old_path: str
     status: DiffStatus
     hunks: tuple[DiffHunk, ...] = ()
     binary: bool = False
+    mode: str = ""
 
     @property
     def added(self) -> Iterator[DiffLine]:
@@ -102,6 +105,7 @@ class _Reader:
         old, new = _names(header)
         status: DiffStatus = "modified"
         binary = False
+        mode = ""
         while (line := self._peek()) is not None and not line.startswith(("diff --git ", "@@ ")):
             line = line.removesuffix("\r")
             if line.startswith("--- "):
@@ -111,10 +115,11 @@ class _Reader:
                 old, new = old_name or old, new_name or new
                 continue
             match line.split(" ", 2):
-                case ["new", "file", *_]:
-                    status = "created"
-                case ["deleted", "file", *_]:
-                    status = "deleted"
+                case ["new" | "deleted" as what, "file", told]:
+                    status = "created" if what == "new" else "deleted"
+                    mode = told.removeprefix("mode ")
+                case ["new", "mode", mode] | ["index", _, mode]:
+                    pass
                 case ["rename" | "copy" as what, "from", name]:
                     old, status = _unquoted(name), "renamed" if what == "rename" else "created"
                 case ["rename" | "copy", "to", name]:
@@ -122,7 +127,7 @@ class _Reader:
                 case ["Binary", "files", *_] | ["GIT", "binary", *_]:
                     binary = True
             self._at += 1
-        return FileDiff(old if status == "deleted" else new, old, status, tuple(self._hunks()), binary)
+        return FileDiff(old if status == "deleted" else new, old, status, tuple(self._hunks()), binary, mode)
 
     def _plain_file(self) -> FileDiff:
         old, new = self._plain_names()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +10,7 @@ from tempfile import TemporaryDirectory
 from miyabi_cli.errors import RepositoryError
 from miyabi_cli.workspace.git import Git, copy_index, joined_lines, split_paths
 from miyabi_cli.workspace.repository import Identity, identity
-from miyabi_cli.workspace.trees import tree_id
+from miyabi_cli.workspace.trees import SUBMODULE, tree_id
 from miyabi_cli.workspace.workspaces import Workspace
 
 MESSAGE = "Uncommitted changes\n\nThey were in the working tree when miyabi began.\n"
@@ -36,6 +37,20 @@ def snapshot_tree(workspace: Workspace) -> str:
         return tree_id(Git(workspace.git_dir), repository.head)
     with TemporaryDirectory(prefix="snapshot-", dir=workspace.git_dir) as folder:
         return _tree(workspace, Path(folder) / "index")
+
+
+def changed_submodules(workspace: Workspace) -> tuple[str, ...]:
+    """Return the submodules that are not as the index has them: another commit, changes in them, or gone.
+
+    What `snapshot_tree` gives has them as the index does.
+    """
+    repository = workspace.repository
+    if not (repository.git_dir / "index").exists():
+        return ()
+    git = _git(workspace, repository.git_dir / "index")
+    rows = git.run("diff-files", "-z", "--raw", "--ignore-submodules=none", "--no-ext-diff").split(b"\0")
+    changed = zip(rows[::2], rows[1::2], strict=False)
+    return tuple(os.fsdecode(path) for row, path in changed if row.startswith(f":{SUBMODULE} ".encode()))
 
 
 def staged_tree(workspace: Workspace, index: Path) -> str:

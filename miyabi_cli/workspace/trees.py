@@ -84,12 +84,16 @@ def edit_tree(git: Git, tree: str, entries: Sequence[Entry]) -> str:
         return private.run("write-tree").decode().strip()
 
 
-def patched_tree(git: Git, tree: str, patch: bytes) -> str:
-    """Return the id of a tree with a patch applied; raises PatchConflict where it does not fit."""
+def patched_tree(git: Git, tree: str, patch: bytes, *, strip: int = 1, reverse: bool = False) -> str:
+    """Return the id of a tree with a patch applied, or taken back; raises PatchConflict where it does not fit.
+
+    `strip` is how many leading parts its names have that are no folders: 1 for `a/` and `b/`, 0 for none.
+    """
+    options = ("--cached", "--whitespace=nowarn", f"-p{strip}", *(["--reverse"] if reverse else []))
     with tempfile.TemporaryDirectory(prefix="miyabi-") as folder:
         private = replace(git, index=Path(folder) / "index")
         private.run("read-tree", tree)
-        applied = private.ask("apply", "--cached", "--whitespace=nowarn", "-", input=patch)
+        applied = private.ask("apply", *options, "-", input=patch)
         if applied.exit_code:
             raise PatchConflict(f"the patch does not fit: {last_word(applied)}")
         return private.run("write-tree").decode().strip()
