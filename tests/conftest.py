@@ -9,7 +9,7 @@ import subprocess
 import sys
 import venv
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from miyabi_cli.errors import MachineError
 from miyabi_cli.llm.local.models import known_model
 from miyabi_cli.llm.local.pull import open_pull_client, pull
+from tests.support.forking import Forks
 
 PYTHON = sys.executable
 ROOT = Path(__file__).parent.parent
@@ -93,9 +94,18 @@ def environment(home: Path, bare_python: Path, sampled_coverage: None) -> dict[s
     }
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What runs the CLI without the start of an interpreter, for environments like `environment`."""
+    usual = {name: os.environ[name] for name in ("LANG",) if name in os.environ}
+    forks = Forks(PYTHON, {**usual, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"})
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def miyabi(environment: dict[str, str], tmp_path: Path) -> Miyabi:
-    """Run the real CLI in a process of its own."""
+def miyabi(environment: dict[str, str], tmp_path: Path, forks: Forks) -> Miyabi:
+    """Run the real CLI in a process of its own: from the interpreter's start where that is measured, or differs."""
 
     def run(
         *arguments: str,
@@ -104,10 +114,13 @@ def miyabi(environment: dict[str, str], tmp_path: Path) -> Miyabi:
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
     ) -> Ran:
+        variables = {**environment, "PYTHONPATH": str(ROOT), **(env or {})}
+        if forks.suits(variables):
+            return Ran(*forks.run(arguments, cwd or tmp_path, variables, stdin, timeout))
         done = subprocess.run(
             [PYTHON, "-m", "miyabi_cli", *arguments],
             cwd=cwd or tmp_path,
-            env={**environment, "PYTHONPATH": str(ROOT), **(env or {})},
+            env=variables,
             input=stdin,
             stdin=None if stdin is not None else subprocess.DEVNULL,
             capture_output=True,
