@@ -22,8 +22,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 ROOT = Path(__file__).parents[2]
 NUMBER = struct.Struct("<i")
@@ -55,14 +55,18 @@ class Forks:
             source = opened.enter_context(tempfile.TemporaryFile())
             source.write((stdin or "").encode())
             source.seek(0)
-            streams = [opened.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
+            readers = opened.enter_context(ThreadPoolExecutor(2))
+            pipes = [os.pipe() for _ in range(2)]
             ours, theirs = socket.socketpair()
             opened.callback(ours.close)
             with theirs, self._lock:
                 asked = self._open()
-                numbers = [file.fileno() for file in (source, *streams, theirs)]
+                numbers = [source.fileno(), *(write for _, write in pipes), theirs.fileno()]
                 socket.send_fds(asked, [NUMBER.pack(len(request))], numbers)
                 asked.sendall(request)
+            for _, write in pipes:
+                os.close(write)
+            told = [readers.submit(_text, read) for read, _ in pipes]
             ours.settimeout(timeout)
             child = _number(ours)
             try:
@@ -70,7 +74,8 @@ class Forks:
             except TimeoutError:
                 os.kill(child, signal.SIGKILL)
                 raise subprocess.TimeoutExpired([*arguments], timeout) from None
-            return os.waitstatus_to_exitcode(status), *map(_text, streams)  # type: ignore[return-value]
+            stdout, stderr = (text.result() for text in told)
+            return os.waitstatus_to_exitcode(status), stdout, stderr
 
     def close(self) -> None:
         """End the process."""
@@ -92,9 +97,9 @@ def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(AT_START)}
 
 
-def _text(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode()
+def _text(pipe: int) -> str:
+    with open(pipe, encoding="utf-8") as file:
+        return file.read()
 
 
 def _number(stream: socket.socket) -> int:
@@ -147,6 +152,10 @@ def _child(request: tuple[list[str], str, dict[str, str]], numbers: Sequence[int
         os.dup2(number, wanted)
     for number in numbers:
         os.close(number)
+    encoding = sys.stdout.encoding
+    sys.stdin = open(0, encoding=encoding, closefd=False)  # noqa: SIM115 - as the interpreter opens them
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
     arguments, folder, environment = request
     os.environ.clear()
     os.environ.update(environment)
