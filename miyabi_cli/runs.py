@@ -26,6 +26,7 @@ PATCH = "patch.diff"
 ERROR = "error.json"
 START = "start.diff"  # the patch of an earlier run that this one goes on from
 LOCK = "lock"
+_TO_THE_SECOND = len("20261122-143501")  # of an id
 SYNCED = (ToolStarted, RunEnded)
 STOPPED = "stopped"
 LIMIT = "limit"  # the status of a result that a larger limit may better
@@ -149,15 +150,20 @@ def find_run(name: str) -> Run:
     """Return a run by its id, by a beginning or an end of it that only it has, or the newest by `last`."""
     runs = [path for path in data_dir("runs").iterdir() if path.is_dir()]
     if name == "last":
-        found = sorted(runs)[-1:]
+        found = sorted(runs, key=_begun)[-1:]
     else:
-        found = [path for path in runs if path.name == name] or [
-            path for path in runs if name and (path.name.startswith(name) or path.name.endswith(name))
-        ]
+        alike = [path for path in runs if name and (path.name.startswith(name) or path.name.endswith(name))]
+        found = [path for path in alike if path.name == name] or alike
     if len(found) != 1:
         problem = "is not one run but several" if found else "is no run"
         raise UsageError(f"{name!r} {problem}", hint="miyabi runs list shows them")
     return _load(found[0])
+
+
+def _begun(directory: Path) -> tuple[str, int]:
+    """Return what sorts runs by their beginning: ids tell the second, and locks, which are never written, the rest."""
+    lock = directory / LOCK
+    return directory.name[:_TO_THE_SECOND], lock.stat().st_mtime_ns if lock.exists() else 0
 
 
 def find_at_rest(name: str) -> Run:

@@ -20,7 +20,8 @@ class Check:
 
     `command` is shell text run in the root of the tree, `timeout` is in seconds; `requested`: given by `--check`.
     `environment` adds variables; `{tree}` in a value is the tree's path as the command sees it, `{builds}` that of the
-    folder for what the next check finds again.
+    folder for what the next check finds again. An agent's commands get those of all checks, but none of `alone`, which
+    stand above them.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Check:
     timeout: float = 600
     requested: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    alone: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

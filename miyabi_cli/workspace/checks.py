@@ -160,7 +160,7 @@ def _put_files(folder: Path) -> None:
 
 def _environment(check: Check, tree: str, folders: Folders) -> dict[str, str]:
     places = (("{tree}", tree), ("{builds}", str(folders.builds)))
-    variables = dict(check.environment)
+    variables = dict(check.environment) | dict(check.alone)
     for name, path in places:
         variables = {key: value.replace(name, path) for key, value in variables.items()}
     for chain in TOOLCHAINS:

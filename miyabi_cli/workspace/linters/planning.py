@@ -54,7 +54,7 @@ def _apart(check: Check, environ: Mapping[str, str]) -> Check:
     """Return a check whose Python imports nothing of the tree, also where it is the user's own."""
     if _linter_name(check) not in _IN_PYTHON:
         return check
-    return replace(check, environment=tuple({**dict(check.environment), **program_variables(environ)}.items()))
+    return replace(check, alone=tuple(program_variables(environ).items()))
 
 
 def _without_cache(check: Check) -> Check:

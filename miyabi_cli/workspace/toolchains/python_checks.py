@@ -110,8 +110,8 @@ def _mypy_targets(project: Project, settings: Mapping[str, Any]) -> str:
 
 
 def _program(project: Project, name: str, command: str) -> Check:
-    variables = program_variables(project.survey.environ)
-    return replace(_check(project, name, command), environment=tuple(variables.items()))
+    alone = program_variables(project.survey.environ)
+    return replace(_check(project, name, command), alone=tuple(alone.items()))
 
 
 def _check(project: Project, name: str, command: str) -> Check:
