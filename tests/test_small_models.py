@@ -87,7 +87,7 @@ def test_a_test_that_never_ends_leaves_time_for_the_work(repository: Path, miyab
     assert ran.code == 0, ran.stderr
     result = result_of(ran)
     assert (result["status"], result["lines_added"]) == ("verified", 1)
-    assert 4 <= next(event["seconds"] for event in events(miyabi) if event["type"] == "check_ended") < 8
+    assert 3 < next(event["seconds"] for event in events(miyabi) if event["type"] == "check_ended") < 8
 
 
 def test_what_was_tried_and_put_back_is_not_reported(repository: Path, miyabi: Miyabi) -> None:
