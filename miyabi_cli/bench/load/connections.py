@@ -18,7 +18,6 @@ from miyabi_cli.bench.load.exchanges import Exchange
 from miyabi_cli.bench.load.reading import ReplyReader, error_kind
 from miyabi_cli.bench.load.samples import Sample, now
 from miyabi_cli.errors import BrokenReply, ProviderError
-from miyabi_cli.llm.sse import LONGEST_SILENCE
 
 CONNECT_SECONDS = 10.0
 LOST = "connection_lost"
@@ -27,7 +26,7 @@ NO_CONNECTION = "connect"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's address, the headers of every request to it, and the seconds that it may say nothing (None: ever)."""
+    """A server's address, the headers of every request to it, and the seconds to each of its tokens (None: any)."""
 
     host: str
     port: int
@@ -71,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._exchange = exchange
         self.uses += 1
         data = http.send(head) + http.send(h11.Data(data=body)) + http.send(h11.EndOfMessage())
-        exchange.sample.sent = exchange.touched = now()
+        exchange.sample.sent = now()
         self._transport.write(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,7 +92,6 @@ class Connection(asyncio.Protocol):
         if exchange is None:  # bytes that nobody asked for
             self.close()
             return
-        exchange.touched = moment
         try:
             self._http.receive_data(data)
             self._read(exchange, moment)
@@ -230,7 +228,7 @@ class Pool:
         return connection
 
     def _watch(self, loop: asyncio.AbstractEventLoop, connection: Connection, exchange: Exchange) -> Callable[[], None]:
-        """End an exchange whose server says nothing for too long, or only what is no delta; return what ends it."""
+        """End an exchange without a token for too long, whatever else comes (comments are none); return what ends it."""
         idle = self.target.idle
         if idle is None:
             return lambda: None
@@ -238,12 +236,12 @@ class Pool:
 
         def look() -> None:
             sample = exchange.sample
-            left = exchange.touched + idle - now()
-            if left > 0 and now() - max(sample.sent, sample.last) < LONGEST_SILENCE:
+            left = max(sample.sent, sample.last) + idle - now()
+            if left > 0:
                 handle[:] = [loop.call_later(left, look)]
                 return
             connection.close()
-            exchange.fail("timeout", f"nothing came for {idle:g} s")
+            exchange.fail("timeout", f"no token came for {idle:g} s")
 
         handle.append(loop.call_later(idle, look))
         return lambda: handle[0].cancel()

@@ -19,7 +19,6 @@ class Exchange:
     reader: ReplyReader
     done: asyncio.Future[None]
     status: int = 0
-    touched: float = 0.0
     words: bytearray = field(default_factory=bytearray)
 
     def take(self, moment: float, block: bytes) -> None:
