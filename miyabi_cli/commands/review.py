@@ -129,6 +129,8 @@ def review(
         raise UsageError("--baseline and --write-baseline exclude each other", hint="write a whole one anew")
     if suggest and no_llm:
         raise UsageError("--suggest and --no-llm exclude each other")
+    also_to = also_written(also or ())
+    written = tuple(file for file in (output, write_baseline, *(file for _, file in also_to)) if file)
     asked = Asked(
         selection=checked_selection(Selection(range, staged, base, commit, read_diff(diff), pr)),
         folder=repo or Path(),
@@ -151,7 +153,8 @@ def review(
         write_baseline=write_baseline,
         suggest=suggest,
         post=post,
-        also=also_written(also or ()),
+        also=also_to,
+        written=written,
         cost_capped=max_cost is not None,
     )
     with context.obj.streams(output, color=color, quiet=quiet, verbose=verbose) as streams:

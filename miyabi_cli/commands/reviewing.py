@@ -48,6 +48,7 @@ class Asked:
     suggest: bool
     post: bool
     also: tuple[tuple[str, Path], ...]
+    written: tuple[Path, ...]
     cost_capped: bool
 
 
@@ -222,7 +223,7 @@ async def _change(workspace: Workspace | None, asked: Asked, github: GitHub | No
         from miyabi_cli.review.pulling import pull_change
 
         return await pull_change(workspace, github, asked.selection.pull_request)
-    return await asyncio.to_thread(select_change, workspace, asked.selection)
+    return await asyncio.to_thread(select_change, workspace, asked.selection, asked.written)
 
 
 async def _post(

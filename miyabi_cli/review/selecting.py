@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,13 +51,21 @@ class _Ends:
     is_working_tree: bool = False
 
 
-def select_change(workspace: Workspace, selection: Selection, environ: Mapping[str, str] = os.environ) -> Change:
-    """Return the change that is meant. Raises RepositoryError, UsageError."""
+def select_change(
+    workspace: Workspace, selection: Selection, written: Iterable[Path] = (), environ: Mapping[str, str] = os.environ
+) -> Change:
+    """Return the change that is meant, without new files that the review itself writes.
+
+    Raises RepositoryError, UsageError.
+    """
     if selection.diff is not None:
         return _of_diff(workspace, selection.diff)
     ends = _ends(workspace, selection, environ)
     files = read_files(Git(workspace.git_dir), ends.base, ends.head, untrusted=False)
     if ends.is_working_tree:
+        own = {os.path.realpath(path) for path in written}
+        root = os.path.realpath(workspace.repository.root)
+        files = tuple(file for file in files if file.status != "created" or os.path.join(root, file.path) not in own)
         files = with_submodules(files, changed_submodules(workspace))
     title, _, body = ends.message.partition("\n")
     return Change(ends.what, files, ends.base, ends.head, head_commit=ends.commit, title=title, body=body.strip())

@@ -228,7 +228,7 @@ class Pool:
         return connection
 
     def _watch(self, loop: asyncio.AbstractEventLoop, connection: Connection, exchange: Exchange) -> Callable[[], None]:
-        """End an exchange without a token for too long, whatever else comes (comments are none); return what ends it."""
+        """End an exchange without a token for too long, comments or not; return what ends the watch."""
         idle = self.target.idle
         if idle is None:
             return lambda: None
