@@ -63,9 +63,9 @@ def select_change(
     ends = _ends(workspace, selection, environ)
     files = read_files(Git(workspace.git_dir), ends.base, ends.head, untrusted=False)
     if ends.is_working_tree:
-        own = {os.path.realpath(path) for path in written}
-        root = os.path.realpath(workspace.repository.root)
-        files = tuple(file for file in files if file.status != "created" or os.path.join(root, file.path) not in own)
+        own = {path.resolve() for path in written}
+        root = workspace.repository.root.resolve()
+        files = tuple(file for file in files if file.status != "created" or root / file.path not in own)
         files = with_submodules(files, changed_submodules(workspace))
     title, _, body = ends.message.partition("\n")
     return Change(ends.what, files, ends.base, ends.head, head_commit=ends.commit, title=title, body=body.strip())
