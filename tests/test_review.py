@@ -335,6 +335,8 @@ def test_a_baseline_accepts_what_is_there_and_nothing_new(tmp_path: Path, miyabi
     assert len(result_of(miyabi("review", *ALONE, "--baseline", accepted, "-f", "json", cwd=root))["findings"]) == 1
     (root / "broken.json").write_text("[]")
     assert miyabi("review", *ALONE, "--baseline", "broken.json", cwd=root).code == 2
+    (root / "broken.json").write_text('{"version": 2, "findings": []}')
+    assert "has version 2" in miyabi("review", *ALONE, "--baseline", "broken.json", cwd=root).stderr
     (root / "broken.json").unlink()
     for _ in range(2):  # what a review writes is no part of what it reviews, whatever it was
         miyabi("review", *ALONE, "-f", "json", "-o", "out.json", "--also", "sarif=out.sarif", cwd=root)

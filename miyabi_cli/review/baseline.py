@@ -24,9 +24,12 @@ def read_baseline(path: Path) -> frozenset[str]:
         raise UsageError(f"the baseline {path} can't be read", hint=HINT)
     try:
         document = json.loads(data)
-        return frozenset(str(finding["fingerprint"]) for finding in document["findings"])
+        version, accepted = document["version"], frozenset(str(found["fingerprint"]) for found in document["findings"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(f"{path} is no baseline", hint=HINT) from None
+    if version != VERSION:
+        raise UsageError(f"the baseline {path} has version {version!r}; this miyabi reads {VERSION}", hint=HINT)
+    return accepted
 
 
 def write_baseline(path: Path, findings: Iterable[Finding]) -> None:
