@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_a_slower_server_is_a_regression(miyabi: Miyabi, tmp_path: Path) -> None
         assert words in page
     markdown = miyabi(*failing, "-f", "markdown")
     assert markdown.code == 1
-    assert "| 1 in parallel | `first token mean, ms` | 100 | 140 | +40.0 % | 37.2 to 42.8 |" in markdown.stdout
+    assert "| 1 in parallel | `first token mean, ms` | 100 | 140 | +40.0 % | +37.2 to +42.8 |" in markdown.stdout
     assert "other\\|model" in markdown.stdout
 
 
@@ -88,6 +89,7 @@ def test_lost_tasks_are_told_and_chance_is_not_a_regression(miyabi: Miyabi, tmp_
     rows = {line.split("  ")[0] for line in ran.stdout.splitlines() if line.endswith("REGRESSION")}
     assert rows == {"pass rate", "cost, USD"}
     assert "passed before, fails now: task-0, task-2" in ran.stdout
+    assert re.search(r"^pass rate +100.0 % +50.0 % +-50.0 % +-70.1 to -24.3 points ", ran.stdout, re.MULTILINE)
     page = (tmp_path / "page.html").read_text()
     for words in ("Pass rate by effort", "Cost against pass rate", "all.json, a-model: 100.0 %"):
         assert words in page

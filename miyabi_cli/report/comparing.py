@@ -20,7 +20,7 @@ SHARES = ("errors", "goodput", "lint_clean")
 TIMES = {"ttft_ms": "first token", "itl_ms": "between tokens", "e2e_ms": "whole request"}
 SIGNS = {"better": "better", "worse": "worse", "same": "same", "different": "differs", "unclear": "can't tell"}
 REGRESSION = "REGRESSION"
-HEADINGS = ("load", "figure", "before", "after", "change", "95 % interval", "p", "verdict")
+HEADINGS = ("load", "figure", "before", "after", "change", "difference, 95 %", "p", "verdict")
 
 
 def comparison_data(
@@ -91,8 +91,8 @@ def cells(change: Change, fail_on: float | None) -> tuple[str, ...]:
     interval, p_value = change.difference.interval, change.difference.p_value
     span = UNKNOWN
     if interval is not None and any(map(math.isfinite, interval)):
-        low, high = (_told(change, end) if math.isfinite(end) else UNKNOWN for end in interval)
-        span = f"{low} to {high}"
+        low, high = ("+" * (end > 0) + _told(change, end) if math.isfinite(end) else UNKNOWN for end in interval)
+        span = f"{low.removesuffix(' %')} to {high}".replace(" %", " points")  # the change is in % of before
     return (
         change.group or "all",
         figure_words(change.figure),
