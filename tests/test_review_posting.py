@@ -128,6 +128,11 @@ def test_only_what_is_miyabi_s_own_is_touched(github: FakeGitHub) -> None:
     changes(github)
     posted, _ = post(github, [BUG])
     assert (posted, changes(github)) == (Posted(2, written=1), ["POST pulls/7/reviews"])
+    post(github, [replace(FAR, message=SUPERSEDED)])  # whoever gets a model to say this has no review stay for ever
+    posted, _ = post(github, [])
+    assert (posted.review, len(github.reviews)) == (2, 2)
+    post(github, [BUG])
+    changes(github)
     github.login = ""  # as in Actions, whose token may not ask who it is: what bots wrote is its own
     for one in github.review_comments[1:]:
         one["user"] = {"login": "github-actions[bot]", "type": "Bot"}
@@ -142,6 +147,11 @@ def test_where_github_takes_no_comment_all_stands_in_the_body(github: FakeGitHub
     assert changes(github) == ["POST pulls/7/reviews", "POST pulls/7/reviews"]
     assert "`calc.py:5` **error**" in github.reviews[0]["body"]
     assert not github.review_comments
+    posted, _ = post(github, [STYLE])  # nothing is new, so that nobody is notified
+    assert (posted, changes(github)) == (Posted(1, in_body=1), ["POST pulls/7/reviews", "PUT pulls/7/reviews/1"])
+    assert "**error**" not in github.reviews[0]["body"]
+    posted, _ = post(github, [BUG])
+    assert (posted.review, github.reviews[0]["body"]) == (2, f"{SUPERSEDED}\n\n{MARK}")
 
 
 def test_what_can_t_be_posted_is_an_error_and_what_can_t_be_cleared_a_warning(github: FakeGitHub) -> None:
@@ -180,10 +190,18 @@ def test_a_pull_request_is_reviewed_and_the_review_posted(
         again = miyabi("review", "--pr", "7", "--post", *given, cwd=repository, env=env)
         server.turns = (send_error(401, {"error": {"message": "no key"}}),)
         broken = miyabi("review", "--pr", "7", "--post", *given, cwd=repository, env=env)
+        written, asked = changes(player), len(server.requests)
+        player.faults = [(200, made, {}), (403, {"message": "Resource not accessible"}, {}), (404, {}, {})]
+        unposted = miyabi("review", "--pr", "7", "--post", *given, "--no-llm", cwd=repository, env=env)
+        nameless = miyabi("review", "--pr", "7", "--post", *given, cwd=repository, env=env | {"GITHUB_TOKEN": ""})
+        assert (nameless.code, len(server.requests)) == (2, asked)  # before a model is paid for it
+    assert "--post needs a token for github.com" in nameless.stderr
+    assert (unposted.code, "error: 127.0.0.1" in unposted.stderr) == (4, True), unposted.stderr
+    assert json.loads(unposted.stdout)["complete"]  # one document, though the error came after it
     (finding,) = json.loads(again.stdout)["findings"]
     assert (finding["path"], finding["line"]) == ("calc.py", 9)
     assert broken.code == 3, broken.stderr
-    assert changes(player) == ["PUT pulls/7/reviews/1"] * 2
+    assert written == ["PUT pulls/7/reviews/1"] * 2
     assert "not complete" in player.reviews[0]["body"]
     (comment,) = player.review_comments
     assert (comment["line"], "One too large. cc @ ada" in comment["body"]) == (9, True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from miyabi_cli.commands import flags
 from miyabi_cli.commands.begun import Begun
-from miyabi_cli.errors import ProviderError, RepositoryError
+from miyabi_cli.errors import ProviderError, RepositoryError, SettingsError
 from miyabi_cli.events import Event, ProgressMade, WarningRaised
 from miyabi_cli.exits import ExitCode
 
@@ -77,6 +77,8 @@ async def do_review(asked: Asked, form: str, streams: Streams, begun: Begun) -> 
             secrets += [(github.token.name, github.token.value)] if github.token else []
         access = await opened.enter_async_context(open_access(settings, progress.show, begun, secrets))
         workspace = opened.enter_context(_workspace(repository, run_id, settings))
+        # threads go on when who waits for them is cancelled: what they still write must not outlive the workspace
+        opened.push_async_callback(asyncio.get_running_loop().shutdown_default_executor)
         change, means = await _change_and_means(workspace, asked, github, access, progress.show)
         result = await _review(asked, change, means, access, run_id, accepted)
         progress.close()
@@ -85,6 +87,7 @@ async def do_review(asked: Asked, form: str, streams: Streams, begun: Begun) -> 
         shown = hider_of(result.secrets).change(change)
         data = access.redactor.redact_data(result.data())
         write_review(data, form, streams, shown)
+        begun.result_begins()
         for other, file in asked.also:
             with contextlib.closing(open_streams(file, color="never", quiet=True, verbose=False).output) as opened_file:
                 write_review(data, other, replace(streams, output=opened_file, color="never"), shown)
@@ -153,7 +156,7 @@ def _means(access: Access, workspace: Workspace | None, show: Callable[[Event], 
 
     settings = access.settings
     sandbox = None
-    if workspace is not None and asked.linters:
+    if workspace is not None and (asked.linters or asked.suggest):
         policy = policy_of(settings.sandbox, settings.limits)
         root = workspace.repository.root
         sandbox = open_sandbox(settings.sandbox.mode, repository=root, environ=access.environ, policy=policy)
@@ -203,7 +206,7 @@ def _workspace(repository: Repository | None, run_id: str, settings: Settings) -
 async def _github(
     asked: Asked, repository: Repository | None, settings: Settings, show: Callable[[Event], None], begun: Begun
 ) -> GitHub | None:
-    """Return a client for GitHub where a pull request is reviewed."""
+    """Return a client for GitHub where a pull request is reviewed. Raises SettingsError where it could not post."""
     if asked.selection.pull_request is None or repository is None:
         return None
     from miyabi_cli.commands.github import find_github
@@ -211,7 +214,12 @@ async def _github(
     def waits(what: str) -> None:
         show(WarningRaised("github", "", begun.redactor.redact(what)))
 
-    return await find_github(repository, settings, waits)
+    github = await find_github(repository, settings, waits)
+    if asked.post and github.token is None:  # told before a model is paid for what can't be posted
+        await github.close()
+        hint = "set GITHUB_TOKEN, or run gh auth login"
+        raise SettingsError(f"--post needs a token for {github.place.host}", hint=hint)
+    return github
 
 
 async def _change(workspace: Workspace | None, asked: Asked, github: GitHub | None) -> Change:

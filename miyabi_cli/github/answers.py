@@ -66,12 +66,12 @@ def refusal(response: httpx.Response, said: str, *, what: str, host: str, known:
 def _hint(status: int, said: str, *, known: bool) -> str | None:
     if "not permitted to create" in said:
         return "allow it in the repository's settings: Actions, General, Workflow permissions"
-    if status == 401:
+    if status == 401 and known:
         return "the token is wrong or has expired: set GITHUB_TOKEN, or run gh auth login"
-    if status in (403, 404) and not known:
+    if status in (401, 403, 404) and not known:
         return "a private repository needs a token: set GITHUB_TOKEN, or run gh auth login"
     if status == 403:
-        return "the token lacks a right: reading needs Issues and Pull requests, --draft-pr needs both to be writable"
+        return "the token lacks a right: Issues and Pull requests are read, and written by --draft-pr and --post"
     if status == 404:
         return "is the name right, and may the token see the repository?"
     if status in BUSY:

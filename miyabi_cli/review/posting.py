@@ -97,12 +97,11 @@ async def post_review(
     if not complete:  # what is not found again may only not have been looked for
         plan.stale.clear()
     if plan.fresh or not earlier.reviews:
-        review, in_body = await _create(github, number, commit, body, plan)
-        superseded = earlier.reviews
+        review, in_body = await _create(github, number, commit, body, plan, earlier.reviews[-1:])
     else:
         review, in_body = earlier.reviews[-1].id, len(plan.outside)
         await update_review(github, number, review, _body(body, plan.outside))
-        superseded = earlier.reviews[:-1]
+    superseded = [one for one in earlier.reviews if one.id != review]
     removed = await _clear(github, number, plan, superseded, earlier.answered, warn)
     written = len(plan.fresh) - (in_body - len(plan.outside)) + len(plan.changed)
     return Posted(review, written, plan.kept, removed, in_body)
@@ -122,7 +121,7 @@ async def _read_earlier(github: GitHub, number: int) -> _Earlier:
     reviews = [one async for one in list_posted_reviews(github, number) if is_own(one.writer, one.body)]
     comments = [one async for one in list_posted_comments(github, number)]
     return _Earlier(
-        tuple(one for one in reviews if SUPERSEDED not in one.body),
+        tuple(one for one in reviews if not one.body.startswith(SUPERSEDED)),  # a finding may quote it
         tuple(one for one in comments if is_own(one.writer, one.body) and fingerprint_of(one.body)),
         frozenset(one.answers for one in comments if one.answers),
     )
@@ -158,8 +157,13 @@ def _planned(change: Change, findings: Sequence[Finding], earlier: _Earlier) -> 
     return plan
 
 
-async def _create(github: GitHub, number: int, commit: str, body: str, plan: _Plan) -> tuple[int, int]:
-    """Post the review; return its id, and how many findings stand in its body."""
+async def _create(
+    github: GitHub, number: int, commit: str, body: str, plan: _Plan, last: Sequence[PostedReview]
+) -> tuple[int, int]:
+    """Post the review; return its id, and how many findings stand in its body.
+
+    Where GitHub takes no comments, and the last review that stands, if any, tells all of it already, that is rewritten.
+    """
     comments = [comment for _, comment in plan.fresh]
     try:
         text = _body(body, plan.outside)
@@ -169,7 +173,12 @@ async def _create(github: GitHub, number: int, commit: str, body: str, plan: _Pl
             raise
     # GitHub takes all comments or none, and does not say which one it can't place: its diff is another one than ours.
     everything = [*(finding for finding, _ in plan.fresh), *plan.outside]
-    return await create_review(github, number, commit=commit, body=_body(body, everything)), len(everything)
+    text = _body(body, everything)
+    for review in last:
+        if all(_listed(finding) in review.body for finding in everything):
+            await update_review(github, number, review.id, text)
+            return review.id, len(everything)
+    return await create_review(github, number, commit=commit, body=text), len(everything)
 
 
 async def _clear(
