@@ -226,6 +226,36 @@ def test_a_suggestion_is_offered_where_the_checks_stay_as_good(repository: Path,
     assert plain.code == 2
 
 
+def test_a_suggestion_can_be_written_and_keeps_to_the_time(repository: Path, miyabi: Miyabi, home: Path) -> None:
+    codes = {
+        "escape": "return '\ud800'",
+        "control": "return '\u202e'",
+        "latin": "return '\xe9'",
+        "fine": "return '\xe9' * 2",
+    }
+    for name in codes:
+        (repository / f"{name}.py").write_bytes(
+            b"# \xe9\n" * (name == "latin") + f"def {name}():\n    return 1\n".encode()
+        )
+    model = Reviewer({f"{name}.py": [{**BUG, "quote": "return 1", "problem": f"It is {name}."}] for name in codes})
+    model.codes = {f"It is {name}.": code for name, code in codes.items()}
+    settings, trusted = repository / ".miyabi.yml", {"MIYABI_TRUST_CONFIG": "1"}
+    settings.write_text("checks: [{name: quick, command: 'true'}]\n")
+    with chat_server(model) as server:
+        given = ["review", *arguments(server), "--suggest", "--fail-under", "0"]
+        ran = miyabi(*given, cwd=repository, env=trusted)
+        kept = sorted((home / "cache/checks").iterdir())
+        again = miyabi(*given, cwd=repository, env=trusted)
+        assert sorted((home / "cache/checks").iterdir()) == kept  # what the checks give without suggestions
+        settings.write_text("checks: [{name: slow, command: 'sleep 60'}]\n")
+        late = miyabi(*given, "--max-time", "2", cwd=repository, env=trusted)
+    assert (ran.code, late.code) == (0, 0), ran.stderr + late.stderr
+    for one, offered in ((ran, {"fine.py"}), (again, {"fine.py"}), (late, set())):
+        findings = json.loads(one.stdout)["findings"]
+        assert {finding["path"] for finding in findings if finding["suggestion"]} == offered
+    assert json.loads(late.stdout)["skipped"] == [{"path": "", "reason": "suggestions: the time limit"}]
+
+
 def test_a_file_that_gets_no_answer_is_not_read_and_the_others_are(repository: Path, review: Review) -> None:
     write_double(repository)
     for name in ("broken", "refused", "fine"):

@@ -26,9 +26,15 @@ async def find_hidden_characters(change: Change, _means: ReviewMeans) -> SourceR
     return SourceResult(findings=tuple(findings[:_MAXIMUM]), dropped=dropped)
 
 
+def hidden_character(text: str) -> str:
+    """Return the first such character of a text, bidi controls before invisible letters; "" where there is none."""
+    found = _BIDI.search(text) or _INVISIBLE.search(text)
+    return found[0] if found else ""
+
+
 def _findings(file: ChangedFile) -> Iterator[Finding]:
-    if file.status in ("created", "renamed") and (found := _BIDI.search(file.path) or _INVISIBLE.search(file.path)):
-        yield _finding(file.path, 0, found[0], "the file's name", "", bidi=True)
+    if file.status in ("created", "renamed") and (found := hidden_character(file.path)):
+        yield _finding(file.path, 0, found, "the file's name", "", bidi=True)
     for number, text in file.added.items():
         if bidi := _BIDI.search(text):
             yield _finding(file.path, number, bidi[0], "the line", text, bidi=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,10 +15,11 @@ from miyabi_cli.places import cache_dir
 from miyabi_cli.review.change import Change, ChangedFile
 from miyabi_cli.review.checkouts import Checkouts
 from miyabi_cli.review.findings import Finding, Skipped, SourceResult
+from miyabi_cli.review.hidden_characters import hidden_character
 from miyabi_cli.review.means import ReviewMeans
 from miyabi_cli.review.model.asking import asker_of
 from miyabi_cli.review.model.shown import excerpt, visible
-from miyabi_cli.review.model.work import Work
+from miyabi_cli.review.model.work import TIME_LIMIT, Work
 from miyabi_cli.workspace.check_cache import CheckCache, check_key
 from miyabi_cli.workspace.check_records import Check, CheckRun
 from miyabi_cli.workspace.checks import compare_runs, plan_checks, run_checks
@@ -31,9 +32,9 @@ MOST = 10  # suggestions of one review
 MOST_LINES = 40  # that one takes the place of, or brings
 MOST_LETTERS = 4_000
 AROUND = 25  # lines of the file that are shown on both sides
-SHORTEST = 5.0  # seconds of a check
 HIDDEN = "…"  # what stands for a secret: code that is made of such a line would lose it
-_UNVOUCHED = "suggestions: the repository has no check that could vouch for them"
+_UNVOUCHED = "the repository has no check that could vouch for them"
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what no UTF-8 holds: of a model's escape, or a byte (PEP 383)
 _CODE = {"type": "string", "maxLength": MOST_LETTERS}
 MEND = Function(
     "replace_lines",
@@ -75,14 +76,19 @@ async def suggest(change: Change, findings: Sequence[Finding], means: ReviewMean
         return SourceResult(tuple(findings), skipped=(Skipped("", reason),))
     work = Work(asker_of(provider, means.settings), means.deadline)
     drafts = await _drafts(change, findings, work)
+    kept: list[_Draft] = []
+    problem = work.stopped
     try:
-        kept = await _proven(drafts, means, checkouts, sandbox, tree) if drafts else []
+        async with asyncio.timeout(work.seconds_left()):
+            if drafts and not await _prove(drafts, kept, means, checkouts, sandbox, tree):
+                problem = _UNVOUCHED
+    except TimeoutError:
+        problem = TIME_LIMIT
     except MiyabiError as error:
-        return replace(work.result(tuple(findings)), skipped=(Skipped("", f"suggestions: {error.message}"),))
-    codes = {draft.at: draft.code for draft in kept or ()}
+        problem = error.message
+    codes = {draft.at: draft.code for draft in kept}
     told = tuple(replace(one, suggestion=codes.get(at, one.suggestion)) for at, one in enumerate(findings))
-    result = work.result(told)
-    return replace(result, skipped=(*result.skipped, *((Skipped("", _UNVOUCHED),) if kept is None else ())))
+    return replace(work.result(told), skipped=(Skipped("", f"suggestions: {problem}"),) if problem else ())
 
 
 async def _drafts(change: Change, findings: Sequence[Finding], work: Work) -> list[_Draft]:
@@ -133,7 +139,14 @@ async def _draft(at: int, finding: Finding, file: ChangedFile, work: Work) -> _D
         return None
     code = _cleaned(answer.arguments["code"], lines)
     is_new = "".join(code.split()) not in ("", "".join("".join(lines).split()))
-    return _Draft(at, finding, code) if is_new and code.count("\n") < MOST_LINES else None
+    return _Draft(at, finding, code) if is_new and code.count("\n") < MOST_LINES and _fits(code, file) else None
+
+
+def _fits(code: str, file: ChangedFile) -> bool:
+    """Say whether code can be written into a file: of one that is no UTF-8 only ASCII is sure to be the same there."""
+    if "\0" in code or hidden_character(code):
+        return False
+    return code.isascii() or not _SURROGATE.search(f"{code}{file.text}")
 
 
 def _cleaned(code: str, old: Sequence[str]) -> str:
@@ -148,10 +161,15 @@ def _cleaned(code: str, old: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-async def _proven(
-    drafts: Sequence[_Draft], means: ReviewMeans, checkouts: Checkouts, sandbox: Sandbox, tree: str
-) -> list[_Draft] | None:
-    """Return the drafts that leave the checks as good as they were; None where there is no check to tell.
+async def _prove(
+    drafts: Sequence[_Draft],
+    kept: list[_Draft],
+    means: ReviewMeans,
+    checkouts: Checkouts,
+    sandbox: Sandbox,
+    tree: str,
+) -> bool:
+    """Add those drafts to `kept` that leave the checks as good as they were; False where there is no check to tell.
 
     They are tried together first, and one by one where that fails.
     """
@@ -164,21 +182,21 @@ async def _proven(
     checks = await asyncio.to_thread(_plan, worktree, checkouts, means)
     before = await _before(checks, worktree, checkouts, sandbox, means, tree)
     if not any(run.status != "skip" and run.conclusive for run in before):
-        return None
+        return False
     proof = _Proof(checkouts, sandbox, worktree, tree, checks, before)
     if len(drafts) > 1 and await _holds(proof, drafts):
-        return list(drafts)
-    return [draft for draft in drafts if await _holds(proof, [draft])]
+        kept += drafts
+        return True
+    for draft in drafts:
+        if await _holds(proof, [draft]):
+            kept.append(draft)
+    return True
 
 
 def _plan(worktree: Worktree, checkouts: Checkouts, means: ReviewMeans) -> tuple[Check, ...]:
     configured = [Check(check.name, check.command, check.timeout) for check in means.settings.checks]
     root = checkouts.repository.root
-    found = plan_checks(worktree.tree, repository=root, environ=means.environ, configured=configured).checks
-    if means.deadline is None:
-        return found
-    left = max(SHORTEST, (means.deadline - time.monotonic()) / 4)
-    return tuple(replace(check, timeout=min(check.timeout, left)) for check in found)
+    return plan_checks(worktree.tree, repository=root, environ=means.environ, configured=configured).checks
 
 
 async def _before(

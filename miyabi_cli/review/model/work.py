@@ -56,7 +56,7 @@ class Work:
             if self.stopped:
                 return Answer(problem=self.stopped)
             try:
-                async with asyncio.timeout(self._seconds_left()):
+                async with asyncio.timeout(self.seconds_left()):
                     if not await self.asker.fits(prompt, function, text):
                         return Answer(problem=TOO_LARGE)
                     called = await self.asker.ask(prompt, function, text)
@@ -83,6 +83,10 @@ class Work:
             limit=self.limit,
         )
 
+    def seconds_left(self) -> float | None:
+        """Return how long the review may still take, None for as long as it likes."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
     def _problem(self, error: ProviderError) -> str:
         """Say why there is no answer, and send no more where the next request would fail as this one has."""
         if isinstance(error, RequestTooLarge):
@@ -102,6 +106,3 @@ class Work:
     def _stop(self, why: str, *, limit: bool = False) -> None:
         self.stopped = self.stopped or why
         self.limit = self.limit or limit
-
-    def _seconds_left(self) -> float | None:
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
