@@ -71,8 +71,8 @@ def test_last_word(stderr: str, word: str) -> None:
 
 
 def test_a_full_disk_is_the_machines_fault() -> None:
-    answer = GitAnswer(128, b"", "fatal: write error: No space left on device")
-    assert isinstance(git_failure("checkout", answer), MachineError)
+    for words in ("write error: No space left on device", "sha1 file 'index.lock' write error. Out of diskspace"):
+        assert isinstance(git_failure("checkout", GitAnswer(128, b"", f"fatal: {words}")), MachineError)
 
 
 @pytest.mark.parametrize("name", ["-x", "--upload-pack=touch /tmp/x", "", " ", "a\nb", "a\0b", "\x1b[2J"])

@@ -103,6 +103,18 @@ def test_linters_tell_what_is_new_on_changed_lines(linted: Path, miyabi: Miyabi,
     assert (result["complete"], result["passed"]) == (False, False)
 
 
+def test_a_name_that_a_linter_s_lines_can_t_tell_makes_it_incomplete(linted: Path, miyabi: Miyabi) -> None:
+    names = ["with\nnewline.py", " space.py", "old.py:1:1: F401 x.py", "one\u2028two.py"]
+    for name in [*names, "with\nnewline.txt", "a:3 b.py"]:
+        (linted / name).write_text("import json\n")
+    ran = miyabi("review", "--no-llm", "-f", "json", cwd=linted)
+    result = result_of(ran)
+    assert (ran.code, result["complete"]) == (1, False), ran.stderr
+    untold = {one["path"] for one in result["skipped"] if one["reason"] == "ruff can't tell of a file of such a name"}
+    assert untold == set(names)
+    assert ("a:3 b.py", 1, "ruff", "F401") in told(result)
+
+
 def test_a_change_does_not_stand_in_for_the_linters(linted: Path, miyabi: Miyabi, git: Git) -> None:
     (linted / "new.py").write_text("import json\n\n\ndef wrong() -> int:\n    return 'x'\n\n\nassert wrong()\n")
     for name in ("ruff", "mypy", "bandit", "json"):  # what `python -m` would take for the linter, or it for a library
@@ -338,6 +350,8 @@ def test_a_baseline_accepts_what_is_there_and_nothing_new(tmp_path: Path, miyabi
     (root / "broken.json").write_text('{"version": 2, "findings": []}')
     assert "has version 2" in miyabi("review", *ALONE, "--baseline", "broken.json", cwd=root).stderr
     (root / "broken.json").unlink()
+    lost = miyabi("review", *ALONE, "--also", "json=nowhere/b.json", cwd=root)  # told before there is work to lose
+    assert (lost.code, lost.stdout, "there is no folder nowhere" in lost.stderr) == (4, "", True)
     for _ in range(2):  # what a review writes is no part of what it reviews, whatever it was
         miyabi("review", *ALONE, "-f", "json", "-o", "out.json", "--also", "sarif=out.sarif", cwd=root)
         result = json.loads((root / "out.json").read_text())

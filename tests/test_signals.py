@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -80,6 +81,27 @@ def test_a_signal_while_the_model_answers(repository: Path, environment: dict[st
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 143, stderr
     assert list((home / "cache/worktrees").rglob("tree")) == []
+
+
+def test_a_signal_while_a_thread_of_a_review_checks_files_out(
+    repository: Path, environment: dict[str, str], home: Path
+) -> None:
+    (repository / "pyproject.toml").write_text("[tool.ruff]\n")
+    begun, bereft, programs = home / "begun", home / "bereft", home / "programs"
+    programs.mkdir()
+    real = shutil.which("git", path=environment["PATH"])
+    slow = f'case "$*" in *"read-tree --reset"*) touch {begun}; sleep 1; [ -d "$GIT_DIR" ] || touch {bereft};; esac'
+    (programs / "git").write_text(f'#!/bin/sh\n{slow}\nexec {real} "$@"\n')
+    (programs / "git").chmod(0o755)
+    variables = {**environment, "PATH": f"{programs}:{environment['PATH']}", "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-m", "miyabi_cli", "review", "--no-llm"]
+    with subprocess.Popen(command, cwd=repository, env=variables, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(begun.exists)
+        process.terminate()
+        _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stderr) == (143, "error: interrupted\n")  # and no traceback of the thread's
+    assert list((home / "cache/worktrees").iterdir()) == []
+    assert not bereft.exists()  # what is removed while git writes there comes back
 
 
 def test_an_interruption_is_json_too_and_the_run_says_what_ended_it(

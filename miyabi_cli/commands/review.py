@@ -131,6 +131,7 @@ def review(
         raise UsageError("--suggest and --no-llm exclude each other")
     also_to = also_written(also or ())
     written = tuple(file for file in (output, write_baseline, *(file for _, file in also_to)) if file)
+    check_folders(written)
     asked = Asked(
         selection=checked_selection(Selection(range, staged, base, commit, read_diff(diff), pr)),
         folder=repo or Path(),
@@ -174,6 +175,13 @@ def read_diff(name: str | None) -> bytes | None:
     if len(data) > MAXIMUM_DIFF:
         raise UsageError(f"the diff is larger than {MAXIMUM_DIFF >> 20} MB", hint="review it in parts")
     return data
+
+
+def check_folders(files: Iterable[Path]) -> None:
+    """Raise MachineError for a file without a folder: a review is too dear to be lost at its end."""
+    for file in files:
+        if not file.absolute().parent.is_dir():
+            raise MachineError(f"can't write {file}: there is no folder {file.parent}")
 
 
 def also_written(given: Iterable[str]) -> tuple[tuple[str, Path], ...]:

@@ -34,8 +34,8 @@ def explain(error: Exception, begun: Begun) -> Failure:
     if isinstance(error, MiyabiError):
         return Failure(error.kind, error.message, error.hint, exit_code_of(error))
     if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
-        where = f": {error.filename}" if error.filename else ""
-        return Failure("machine", f"{error.strerror}{where}", None, ExitCode.MACHINE)
+        where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)  # two of a copy
+        return Failure("machine", f"{error.strerror}{': ' if where else ''}{where}", None, ExitCode.MACHINE)
     if isinstance(error, FileNotFoundError) and not _is_somewhere():
         message, hint = "the current folder is not there any more", "change to another folder"
         return Failure("machine", message, hint, ExitCode.MACHINE)

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from miyabi_cli.errors import MiyabiError
@@ -35,6 +36,8 @@ _TOOL_SETTINGS = ("staticcheck.conf", ".eslintignore")
 _TOOL_FOLDERS = {"node_modules", ".cargo"}  # the linters themselves, and what runs in their place
 _LEVELS: Mapping[str, Level] = {"critical": "critical", "high": "high", "medium": "medium", "low": "low"}
 _NUMBER = re.compile(r"\d+")
+# Paths that stand whole on one line of text, and end where a line's number begins.
+_PLAIN = re.compile(r"(?!\s)(?:(?!:\d+:)[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029\ud800-\udfff])+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,19 @@ async def _compare(lint: _Lint, check: Check, run: CheckRun) -> SourceResult:
         fresh = _new(before.findings if before else (), elsewhere, on_change, _moved(lint.change))
         dropped += [Dropped(KNOWN, len(on_change) - len(fresh))] if len(fresh) < len(on_change) else []
         on_change = fresh
-    skipped = (Skipped("", f"{run.name} did not read all: {run.unread}"),) if run.unread else ()
+    skipped = [Skipped("", f"{run.name} did not read all: {run.unread}")] if run.unread else []
+    skipped += [
+        Skipped(path, f"{run.name} can't tell of a file of such a name") for path in _untold(check, lint.change)
+    ]
     findings = tuple(map(_finding, on_change))
-    return SourceResult(findings, dropped=tuple(dropped), skipped=skipped, complete=not run.unread)
+    return SourceResult(findings, dropped=tuple(dropped), skipped=tuple(skipped), complete=not skipped)
+
+
+def _untold(check: Check, change: Change) -> list[str]:
+    """Return the files of a linter of which its output, `path:line:column: message`, does not tell beyond doubt."""
+    linter = linter_of(check.command)
+    paths = [file.path for file in change.reviewed if file.status != "deleted" and not _PLAIN.fullmatch(file.path)]
+    return [path for path in paths if linter and any(fnmatchcase(path, pattern) for pattern in linter.files)]
 
 
 def _problem(run: CheckRun) -> str:

@@ -110,7 +110,7 @@ class Git:
 
 def git_failure(command: str, answer: GitAnswer) -> RepositoryError | MachineError:
     """Return the error for a git command that failed."""
-    if "No space left on device" in answer.error:
+    if any(words in answer.error for words in ("No space left on device", "Out of diskspace")):  # git has its own
         return MachineError(f"git {command}: no space left on the disk", hint="free some space and run again")
     return RepositoryError(f"git {command}: {last_word(answer)}")
 
