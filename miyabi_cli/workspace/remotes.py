@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import os
 import re
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from miyabi_cli.errors import MachineError, RepositoryError
+from miyabi_cli.workspace.children import Child, OwnChild
 from miyabi_cli.workspace.git import CONFIG_VARIABLES, INSTALL_HINT, Git, GitAnswer, check_name, last_word
+from miyabi_cli.workspace.processes import Limits, Outcome, run_child
 from miyabi_cli.workspace.repository import Repository
 
 FIRST = ("origin", "upstream")
@@ -137,14 +137,15 @@ async def push_branch(
     git = Git(repository.git_dir, cwd=repository.root, user_config=True, settings=_SETTINGS, environment=_PROTOCOLS)
     if header:
         git = replace(git, settings={**_SETTINGS, **_alone(header)})
-    answer = await _run(git, command)
-    if answer.exit_code == 0:
+    outcome = await _run(git, command, repository.root)
+    if outcome.timed_out:
+        raise PushFailed(f"it took more than {PUSH_SECONDS:.0f} s", reached=False)
+    if outcome.exit_code == 0:
         return
-    output = answer.output.decode("utf-8", "replace")
-    rejected = _REJECTED.search(output)
+    rejected = _REJECTED.search(outcome.output)
     if rejected and "stale info" in rejected[1]:
         raise PushFailed(f"it has a branch {branch} already, of another commit", reached=True)
-    reason = rejected[1] if rejected else last_word(answer)
+    reason = rejected[1] if rejected else last_word(GitAnswer(outcome.exit_code, b"", outcome.output))
     raise PushFailed(" ".join(reason.split())[:300], reached=bool(rejected))
 
 
@@ -159,43 +160,20 @@ def _alone(header: Header) -> dict[str, str]:
 _HERE = {"http.followRedirects": "false"}  # a secret header goes to nobody else
 
 
-async def _run(git: Git, command: tuple[str, ...]) -> GitAnswer:
+async def _run(git: Git, command: tuple[str, ...], folder: Path) -> Outcome:
     """Run git with a network: in a session of its own, where nobody can be asked, and ended with this task."""
-    try:
-        child = await asyncio.create_subprocess_exec(
-            "git",
-            *command,
-            cwd=git.cwd,
-            env=_environment(git.variables()),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise MachineError(f"can't run git: {error.strerror}", hint=INSTALL_HINT) from None
-    try:
-        async with asyncio.timeout(PUSH_SECONDS):
-            output, words = await asyncio.gather(_head(child.stdout), _head(child.stderr))
-            return GitAnswer(await child.wait(), output, words.decode("utf-8", "replace"))
-    except TimeoutError:
-        raise PushFailed(f"it took more than {PUSH_SECONDS:.0f} s", reached=False) from None
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+    environment = _environment(git.variables())
+
+    async def start(output: int) -> Child:
+        try:
+            return OwnChild(["git", *command], folder, environment, output)
+        except OSError as error:
+            raise MachineError(f"can't run git: {error.strerror}", hint=INSTALL_HINT) from None
+
+    return await run_child(start, limits=Limits(seconds=PUSH_SECONDS, output_bytes=MAX_OUTPUT))
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     kept = CONFIG_VARIABLES | _REACHING
     mine = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in kept}
     return {**mine, "SSH_ASKPASS_REQUIRE": "never", "GCM_INTERACTIVE": "never", "LC_ALL": "C", **variables}
-
-
-async def _head(stream: asyncio.StreamReader | None) -> bytes:
-    """Read a stream to its end; return the beginning of it."""
-    content = bytearray()
-    while stream is not None and (block := await stream.read(MAX_OUTPUT)):
-        content += block[: MAX_OUTPUT - len(content)]
-    return bytes(content)
