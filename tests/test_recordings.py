@@ -200,7 +200,7 @@ def test_a_recorded_refusal_is_an_error_with_the_server_s_words(name: str) -> No
 
 
 def test_the_copies_hold_each_kind_of_answer() -> None:
-    own = [one for name, one in RECORDINGS.items() if not name.startswith(tuple(f"{p.name}/" for p in PLACES[3:5]))]
+    own = [one for folder in PLACES if folder.parent != SHARED for one in recordings_in(folder)]
     read = [_read(one) for one in own if one.status == 200]
     assert any(one.calls for one in read)
     assert any(one.thought for one in read)
