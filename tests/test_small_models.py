@@ -65,6 +65,20 @@ def test_lines_are_left_out_one_by_one_until_the_checks_pass(repository: Path, m
     assert [json.loads(arguments)["code"] for arguments in infilled] == ["b = 0", "return a + b"]
 
 
+def test_a_linter_that_fails_on_a_stub_is_no_bug_to_mend_by_a_line(repository: Path, miyabi: Miyabi, git: Git) -> None:
+    (repository / "ruff.toml").write_text("lint.select = ['F']\n")
+    (repository / "calc.py").write_text("import os\n\n\ndef add(a, b): ...\n\n\ndef double(a):\n    return a * 2\n")
+    (repository / "test_calc.py").write_text("from calc import double\n\n\ndef test(): assert double(2) == 4\n")
+    git("add", ".", cwd=repository)
+    git("commit", "-qm", "a stub", cwd=repository)
+    ran = play(miyabi, repository, fenced("return a + b"), task="Implement add", flags=["--attempts", "1"])
+    result = result_of(ran)
+    before = {check["name"]: check["before"] for check in result["checks"]}
+    assert before == {"pytest": "pass", "ruff": "fail"}
+    assert "+    return a + b" in result["patch"]
+    assert not [event for event in events(miyabi) if event.get("call", {}).get("name") == "infill"]
+
+
 def test_a_line_that_mends_one_test_is_kept_where_another_goes_on_failing(
     repository: Path, miyabi: Miyabi, git: Git
 ) -> None:

@@ -22,6 +22,7 @@ from miyabi_cli.messages import Function, Message, Sampling
 from miyabi_cli.workspace.check_records import CheckRun
 from miyabi_cli.workspace.digest import brief_failure, failure_digest
 from miyabi_cli.workspace.git import split_paths
+from miyabi_cli.workspace.linters import linter_of
 from miyabi_cli.workspace.modules import show_modules
 from miyabi_cli.workspace.paths import PathRefused, Root
 from miyabi_cli.workspace.processes import Limits
@@ -185,7 +186,7 @@ def _small(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Worker |
     excerpts = _excerpts(plan, worktree, root, failures)
     if not excerpts:
         return None
-    strategy = _strategy(plan, attempt, failing=bool(failures))
+    strategy = _strategy(plan, attempt, failing=bool(failures) and any(map(_tells_of_a_bug, plan.base_runs)))
     if strategy == "infill":
         return Infiller(plan.provider, root, excerpts, brief_failure(plan.base_runs), plan.allowance, attempt)
     if strategy == "anew" and excerpts[0].likeliest:
@@ -194,6 +195,11 @@ def _small(plan: Plan, worktree: Worktree, root: Root, attempt: int) -> Worker |
         text = rewriting_prompt(plan.task.description, excerpts, failures)
     conversation = _conversation(plan, worktree, [Message("user", text)], attempt)
     return Rewriter(conversation, root, excerpts, rounds=plan.profile.mending_rounds)
+
+
+def _tells_of_a_bug(run: CheckRun) -> bool:
+    """Say whether a check shows that the code does something wrong: a stub has lint too, and no one line mends it."""
+    return run.status == "fail" and not run.findings and linter_of(run.command) is None
 
 
 def _strategy(plan: Plan, attempt: int, *, failing: bool) -> Strategy:
