@@ -190,9 +190,9 @@ def test_the_answer_to_the_question_of_trust_holds(
     (repository / ".miyabi.yml").write_text("checks:\n  - {name: mine, command: 'true'}\n")
     with chat_server(call("apply_patch", {"patch": FIX}), *FIXING[1:]) as server:
         arguments = ["codegen", TASK, *model(server)]
-        for answer, code in (("n", 2), ("y", 0)):
+        for answer, code in (("\x04", 130), ("n\n", 2), ("\n", 2), ("perhaps\n Yes\n", 0)):
             with terminal(arguments, repository, environment) as shown:
                 shown.wait_for("[y/N]")
-                shown.type(f"{answer}\n")
+                shown.type(answer)
                 assert shown.end() == code, shown.shown
         assert miyabi("trust", "--show", cwd=repository).stdout.splitlines()[-3] == "trusted"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -26,23 +28,54 @@ def _ask(path: Path, harms: tuple[str, ...]) -> bool:
     typer.echo(f"{plain_text(str(path))} sets:", err=True)
     for harm in harms:
         typer.echo(f"  {plain_text(harm)}", err=True)
-    with _signals_end_it():
-        return typer.confirm("Do you trust this content?", default=False, err=True)
+    with _signals_end_it() as signalled:
+        while True:
+            typer.echo("Do you trust this content? [y/N]: ", err=True, nl=False)
+            answer = _line(signalled).strip().lower()
+            if answer in (b"y", b"yes"):
+                return True
+            if answer in (b"n", b"no", b""):
+                return False
+            typer.echo("Error: invalid input", err=True)
+
+
+def _line(signalled: int) -> bytes:
+    """Return a line from stdin, which is a terminal; raise typer.Abort at its end.
+
+    `input` can wait on after a signal that comes just before its call of read: `signalled`, which each signal makes
+    readable, can't be missed.
+    """
+    stdin = sys.stdin.fileno()
+    while stdin not in select.select([stdin, signalled], [], [])[0]:
+        os.read(signalled, 512)  # a signal that ends nothing
+    line = os.read(stdin, 4096)
+    if not line:
+        raise typer.Abort
+    return line
 
 
 @contextlib.contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """Let a signal end a question at once: the event loop, which handles them, waits for the answer itself."""
+def _signals_end_it() -> Iterator[int]:
+    """Let a signal end a question at once: the event loop, which handles them, waits for the answer itself.
+
+    The value is a descriptor that is readable once a signal has come.
+    """
     caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    wakeup = signal.set_wakeup_fd(write)
     previous = {number: signal.signal(number, _interrupt) for number in caught}
     try:
-        yield
+        yield read
     except Interrupted:
         typer.echo(err=True)
         raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(read)
+        os.close(write)
 
 
 def _interrupt(number: int, _: object) -> NoReturn:
