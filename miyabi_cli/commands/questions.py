@@ -63,17 +63,18 @@ def _signals_end_it() -> Iterator[int]:
     caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     read, write = os.pipe()
     os.set_blocking(write, False)
-    wakeup = signal.set_wakeup_fd(write)
+    # This order, and its reverse: a handler of the event loop's hears of a signal by the loop's descriptor alone.
     previous = {number: signal.signal(number, _interrupt) for number in caught}
+    wakeup = signal.set_wakeup_fd(write)
     try:
         yield read
     except Interrupted:
         typer.echo(err=True)
         raise
     finally:
+        signal.set_wakeup_fd(wakeup)
         for number, handler in previous.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(wakeup)
         os.close(read)
         os.close(write)
 
